@@ -1,0 +1,4 @@
+//! The `autoglm` command.
+#![forbid(unsafe_code)]
+
+fn main() {}

@@ -1,0 +1,2 @@
+//! ONNX import, lowering and engine emission.
+#![forbid(unsafe_code)]

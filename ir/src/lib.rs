@@ -1,0 +1,2 @@
+//! Intermediate representation.
+#![forbid(unsafe_code)]

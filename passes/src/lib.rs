@@ -1,0 +1,2 @@
+//! Graph passes.
+#![forbid(unsafe_code)]

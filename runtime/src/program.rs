@@ -1,0 +1,282 @@
+//! What an engine executes: values, a shape program and a list of steps.
+//!
+//! A [`Program`] is pure data. It holds no addresses, no offsets into the arena and no native code: for every
+//! concrete set of input shapes the session evaluates the shape program, checks the guards, checks each step's
+//! footprint against the sizes of the values it touches, plans the arena, and only then runs. A program read from
+//! a hostile file can therefore be wrong, but it cannot make a step touch memory outside its values.
+//!
+//! Sizes, strides and offsets are counted in elements unless a name says otherwise, and are given as registers
+//! ([`Reg`]) of the shape program, so one program serves all shapes.
+
+use crate::elem::ElemType;
+use crate::tile::TileProgram;
+use serde::{Deserialize, Serialize};
+
+/// Index of a value in [`Program::values`].
+pub type ValueId = u32;
+/// Index of a register of the shape program: register `i` is the result of `shape.ops[i]`.
+pub type Reg = u32;
+
+/// A whole executable program.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Program {
+    /// Inputs in graph order; `Storage::Input(i)` refers to the `i`-th.
+    pub inputs: Vec<Port>,
+    /// Outputs in graph order. Every output value has `Storage::Temp`, and no value is an output twice.
+    pub outputs: Vec<Port>,
+    /// Computes every size from the input shapes.
+    pub shape: ShapeProgram,
+    /// All tensors.
+    pub values: Vec<Value>,
+    /// Fused loops that `StepKind::Tile` refers to.
+    pub tiles: Vec<TileProgram>,
+    /// Steps in execution order.
+    pub steps: Vec<Step>,
+}
+
+/// A named input or output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// The ONNX name.
+    pub name: String,
+    /// The value bound to it.
+    pub value: ValueId,
+    /// Dimensions as the user reads them (`batch`, `3`, `2*seq+1`), for messages only.
+    pub dim_names: Vec<String>,
+}
+
+/// One tensor: dense, row-major.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Value {
+    /// Element type.
+    pub elem: ElemType,
+    /// Extents, outermost first.
+    pub dims: Vec<Reg>,
+    /// Where its bytes are.
+    pub storage: Storage,
+}
+
+/// Where a value's bytes live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Storage {
+    /// The caller's `i`-th input buffer (read only).
+    Input(u32),
+    /// A byte range of the weights section (read only), 64-byte aligned.
+    Const {
+        /// Byte offset within the section.
+        offset: u64,
+        /// Length in bytes.
+        len: u64,
+    },
+    /// The arena, or the caller's output buffer when the value is an output.
+    Temp,
+    /// The bytes of an earlier value with as many elements of the same size (a reshape).
+    Alias(ValueId),
+}
+
+/// Straight-line code over `i64` registers; every operation is checked, overflow is an error.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShapeProgram {
+    /// Operation `i` defines register `i` and reads only smaller registers.
+    pub ops: Vec<ShapeOp>,
+    /// Conditions that must hold, checked in order after the last operation.
+    pub guards: Vec<Guard>,
+}
+
+/// One operation of the shape program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ShapeOp {
+    /// A constant.
+    Const(i64),
+    /// Extent of `axis` of an input.
+    InputDim {
+        /// Index of the input.
+        input: u32,
+        /// Axis.
+        axis: u32,
+    },
+    /// Element `index` of an integer or bool input (its contents are then part of the plan's key).
+    InputElem {
+        /// Index of the input.
+        input: u32,
+        /// Flat element index.
+        index: u32,
+    },
+    /// `a + b`
+    Add(Reg, Reg),
+    /// `a - b`
+    Sub(Reg, Reg),
+    /// `a * b`
+    Mul(Reg, Reg),
+    /// `floor(a / b)`; an error when `b <= 0`.
+    FloorDiv(Reg, Reg),
+    /// `a - b * floor(a / b)`; an error when `b <= 0`.
+    Mod(Reg, Reg),
+    /// The smaller.
+    Min(Reg, Reg),
+    /// The larger.
+    Max(Reg, Reg),
+    /// 1 if equal, else 0.
+    Eq(Reg, Reg),
+}
+
+/// A condition on registers, with the text to show when it fails.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guard {
+    /// What must hold.
+    pub cond: Cond,
+    /// What the user did wrong, e.g. "MatMul \"/fc\": inner dimensions must be equal".
+    pub message: String,
+}
+
+/// A comparison of two registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cond {
+    /// `a == b`
+    Eq(Reg, Reg),
+    /// `a <= b`
+    Le(Reg, Reg),
+    /// `a == b`, or either is 1 (broadcasting).
+    Broadcast(Reg, Reg),
+}
+
+/// One unit of work. Steps run in order; `args` are read, `outs` are written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// What to do.
+    pub kind: StepKind,
+    /// Values read.
+    pub args: Vec<ValueId>,
+    /// Values written; all `Temp`.
+    pub outs: Vec<ValueId>,
+    /// The ONNX node it came from, for messages and profiles.
+    pub name: String,
+}
+
+/// An affine access to a value: element `offset + sum_d index[d] * strides[d]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Access {
+    /// First element.
+    pub offset: Reg,
+    /// One stride a loop dimension; may be 0 (broadcast) or negative (reversed slice).
+    pub strides: Vec<Reg>,
+}
+
+/// The kinds of step. Every kind has one module in `steps/` with its footprint and its execution.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum StepKind {
+    /// A fused loop nest over `dims`: `reads[i]` accesses `args[i]`, `writes[i]` accesses `outs[i]`.
+    /// The last `tiles[tile].reduce_rank` dims are reduced and have no stride in `writes`.
+    Tile {
+        /// Index into [`Program::tiles`].
+        tile: u32,
+        /// Loop extents, outermost first.
+        dims: Vec<Reg>,
+        /// One access an argument.
+        reads: Vec<Access>,
+        /// One access an output.
+        writes: Vec<Access>,
+    },
+    /// f32 `out[b, m, n] = sum_k a[b, m, k] * B[b, k, n] + bias[n]`, out dense.
+    /// args: a, b, then bias[n] if `bias`.
+    MatMul {
+        /// Batch extents, outermost first.
+        batch: Vec<Reg>,
+        /// Rows.
+        m: Reg,
+        /// Inner extent.
+        k: Reg,
+        /// Columns.
+        n: Reg,
+        /// Strides over batch, then m, k.
+        a: Access,
+        /// Strides over batch, then k, n. Not used when `b_packed`.
+        b: Access,
+        /// `b` is a constant in the packed layout `[ceil(n/32)][k][32]`, zero filled, without batch.
+        b_packed: bool,
+        /// A third argument holds the bias.
+        bias: bool,
+    },
+    /// f32 NHWC convolution without padding (a pad step comes before): args x[n,h,w,c], packed weights, bias[m]?;
+    /// out [n,oh,ow,m]. Weights, groups == 1: packed `[ceil(m/32)][kh*kw*c][32]`; depthwise (groups == c == m):
+    /// `[kh*kw][m]`; other groups: one packed block a group over its c/groups inputs and m/groups outputs.
+    Conv {
+        /// Kernel height and width.
+        kernel: [Reg; 2],
+        /// Strides.
+        stride: [Reg; 2],
+        /// Dilations.
+        dilation: [Reg; 2],
+        /// Groups.
+        groups: Reg,
+        /// Output channels.
+        m: Reg,
+        /// A third argument holds the bias.
+        bias: bool,
+    },
+    /// f32 NHWC pooling: args x[n,h,w,c]; out [n,oh,ow,c].
+    Pool {
+        /// Maximum or average.
+        mode: PoolMode,
+        /// Window.
+        kernel: [Reg; 2],
+        /// Strides.
+        stride: [Reg; 2],
+        /// Dilations.
+        dilation: [Reg; 2],
+        /// Padding before: top, left. What lies outside the input is ignored by `Max`.
+        pad: [Reg; 2],
+        /// Padding after: bottom, right; with `pad` it bounds the divisor of `Average` that includes padding.
+        pad_end: [Reg; 2],
+    },
+    /// f32 softmax over the last of `[rows, cols]`.
+    Softmax {
+        /// Rows.
+        rows: Reg,
+        /// Columns.
+        cols: Reg,
+        /// Logarithm of the softmax instead.
+        log: bool,
+    },
+    /// f32 layer normalisation over the last of `[rows, cols]`: args x, scale[cols], bias[cols]?.
+    LayerNorm {
+        /// Rows.
+        rows: Reg,
+        /// Columns.
+        cols: Reg,
+        /// Added to the variance.
+        epsilon: f32,
+        /// A third argument holds the bias.
+        bias: bool,
+        /// Root mean square only: no mean is subtracted.
+        rms: bool,
+    },
+    /// Any element type: `out[o, i, e] = data[o, index[i], e]`; args data[outer, axis, inner], index (i64 or i32, any
+    /// shape of `count` elements). A negative index counts from the end; one out of range is a run-time error.
+    Gather {
+        /// Product of the extents before the axis.
+        outer: Reg,
+        /// Extent of the axis.
+        axis: Reg,
+        /// Product of the extents after the axis.
+        inner: Reg,
+        /// Number of indices.
+        count: Reg,
+    },
+    /// Writes the registers as an i64, i32 or f32 tensor: args none.
+    Dims {
+        /// The elements.
+        elems: Vec<Reg>,
+    },
+}
+
+/// What a pooling window computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PoolMode {
+    /// Largest element.
+    Max,
+    /// Mean over the elements inside the input.
+    Average,
+    /// Mean over the elements inside the input and its padding.
+    AverageIncludePad,
+}
