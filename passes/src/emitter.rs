@@ -1,0 +1,199 @@
+//! Builds a graph from another one, simplifying on the way.
+
+use crate::{Options, fold, simplify};
+use autoglm_ir::graph::Output;
+use autoglm_ir::{Attrs, Const, Def, Graph, Node, OpId, ValueId};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// What a node computes: nodes with equal keys have equal results.
+type Key = (OpId, Attrs, Vec<ValueId>);
+
+/// A graph under construction in which no two nodes compute the same.
+pub struct Emitter<'o> {
+    /// What has been built.
+    pub graph: Graph,
+    /// Options of the pass.
+    pub options: &'o Options,
+    /// Whether to apply the identities of [`simplify`].
+    simplify: bool,
+    /// Looked up, never iterated: the order of a hash map must not reach the result.
+    known: HashMap<Key, Vec<ValueId>>,
+    /// Bytes of constants that folding made so far.
+    pub(crate) folded_bytes: usize,
+}
+
+impl<'o> Emitter<'o> {
+    /// An empty graph with the name, symbols, guards and inputs of `old`.
+    pub fn new(old: &Graph, options: &'o Options, simplify: bool) -> (Emitter<'o>, Vec<Option<ValueId>>) {
+        let mut graph = Graph {
+            name: old.name.clone(),
+            symbols: old.symbols.clone(),
+            guards: old.guards.clone(),
+            ..Graph::default()
+        };
+        let mut map = vec![None; old.values.len()];
+        for &input in &old.inputs {
+            let value = old.value(input);
+            let new = graph.add_input(&value.name, value.ty.clone());
+            graph.values[new.0 as usize].content = value.content.clone();
+            map[input.0 as usize] = Some(new);
+        }
+        (Emitter { graph, options, simplify, known: HashMap::new(), folded_bytes: 0 }, map)
+    }
+
+    /// The results of `op`: simplified, folded, an existing equal node, or a new node.
+    pub fn emit(
+        &mut self,
+        op: OpId,
+        attrs: Attrs,
+        args: Vec<ValueId>,
+        loc: &Arc<str>,
+    ) -> Result<Vec<ValueId>, String> {
+        if self.simplify
+            && let Some(value) = simplify::simplify(self, op, &attrs, &args, loc)?
+        {
+            return Ok(vec![value]);
+        }
+        if let Some(values) = fold::fold(self, op, &attrs, &args)? {
+            return Ok(values);
+        }
+        let key = (op, attrs, args);
+        if let Some(outs) = self.known.get(&key) {
+            return Ok(outs.clone());
+        }
+        let (op, attrs, args) = key.clone();
+        let guards = self.graph.guards.len();
+        let outs = self
+            .graph
+            .add(op, attrs, args, loc)
+            .map_err(|e| format!("{} {loc:?}: {e}", op.name()))?;
+        // The guards of the original nodes are already there; a rewritten node needs no others.
+        self.graph.guards.truncate(guards);
+        self.known.insert(key, outs.clone());
+        Ok(outs)
+    }
+
+    /// The single result of an operator by name.
+    pub fn op(
+        &mut self,
+        name: &str,
+        attrs: Attrs,
+        args: Vec<ValueId>,
+        loc: &Arc<str>,
+    ) -> Result<ValueId, String> {
+        let op = OpId::of(name).ok_or_else(|| format!("there is no operator `{name}`"))?;
+        self.emit(op, attrs, args, loc)?.first().copied().ok_or_else(|| format!("`{name}` has no result"))
+    }
+
+    /// Copies a constant of `old`, with those it is computed from, once.
+    fn copy_const(&mut self, old: &Graph, value: ValueId, consts: &mut ConstMap) -> Option<ValueId> {
+        let Def::Const(id) = old.value(value).def else { return None };
+        let content = old.value(value).content.clone();
+        let constant = consts.import(old, id, &mut self.graph)?;
+        Some(self.graph.add_lazy_const(&old.value(value).name, constant, content))
+    }
+
+    /// The value in this graph of a value of `old`.
+    pub fn resolve(
+        &mut self,
+        old: &Graph,
+        map: &mut [Option<ValueId>],
+        consts: &mut ConstMap,
+        value: ValueId,
+    ) -> Result<ValueId, String> {
+        if let Some(new) = map[value.0 as usize] {
+            return Ok(new);
+        }
+        let new = self
+            .copy_const(old, value, consts)
+            .ok_or_else(|| format!("value {} is used before it is defined", value.0))?;
+        map[value.0 as usize] = Some(new);
+        Ok(new)
+    }
+}
+
+/// Which constants of the old graph are where in the new one.
+#[derive(Default)]
+pub struct ConstMap {
+    done: HashMap<autoglm_ir::ConstId, autoglm_ir::ConstId>,
+}
+
+impl ConstMap {
+    /// The constant with its recipe's arguments renumbered; arguments are appended to `new` without a value.
+    fn import(&mut self, old: &Graph, id: autoglm_ir::ConstId, new: &mut Graph) -> Option<Const> {
+        let constant = old.consts.get(id.0 as usize)?;
+        let autoglm_ir::ConstData::Recipe { op, attrs, args, out } = &constant.data else {
+            return Some(constant.clone());
+        };
+        let mut new_args = Vec::with_capacity(args.len());
+        for arg in args {
+            // Recipes refer only to earlier constants, so this ends.
+            let at = match self.done.get(arg) {
+                Some(at) => *at,
+                None if arg.0 < id.0 => {
+                    let c = self.import(old, *arg, new)?;
+                    let at = autoglm_ir::ConstId(new.consts.len() as u32);
+                    new.consts.push(c);
+                    self.done.insert(*arg, at);
+                    at
+                }
+                None => return None,
+            };
+            new_args.push(at);
+        }
+        let data =
+            autoglm_ir::ConstData::Recipe { op: *op, attrs: attrs.clone(), args: new_args, out: *out };
+        Some(Const { ty: constant.ty.clone(), data })
+    }
+}
+
+/// Which nodes some output depends on.
+pub fn live_nodes(graph: &Graph) -> Vec<bool> {
+    let mut live = vec![false; graph.nodes.len()];
+    let mut stack: Vec<ValueId> = graph.outputs.iter().map(|o| o.value).collect();
+    while let Some(v) = stack.pop() {
+        if let Def::Node(n, _) = graph.value(v).def
+            && !std::mem::replace(&mut live[n.0 as usize], true)
+        {
+            stack.extend(&graph.node(n).args);
+        }
+    }
+    live
+}
+
+/// Rebuilds the live part of a graph; `rewrite` gives the results of a node from its new arguments.
+pub fn rebuild(
+    old: &Graph,
+    options: &Options,
+    simplify: bool,
+    rewrite: &mut dyn FnMut(&mut Emitter<'_>, &Node, Vec<ValueId>) -> Result<Vec<ValueId>, String>,
+) -> Result<Graph, String> {
+    let (mut emitter, mut map) = Emitter::new(old, options, simplify);
+    let mut consts = ConstMap::default();
+    let live = live_nodes(old);
+    for (node, live) in old.nodes.iter().zip(live) {
+        if !live {
+            continue;
+        }
+        let args = node
+            .args
+            .iter()
+            .map(|a| emitter.resolve(old, &mut map, &mut consts, *a))
+            .collect::<Result<Vec<_>, _>>()?;
+        let outs = rewrite(&mut emitter, node, args)?;
+        for (old_out, new_out) in node.outs.iter().zip(outs) {
+            map[old_out.0 as usize] = Some(new_out);
+            let name = &old.value(*old_out).name;
+            let slot = &mut emitter.graph.values[new_out.0 as usize];
+            if slot.name.is_empty() {
+                slot.name.clone_from(name);
+            }
+        }
+    }
+    for output in &old.outputs {
+        let value = emitter.resolve(old, &mut map, &mut consts, output.value)?;
+        emitter.graph.outputs.push(Output { name: output.name.clone(), value });
+    }
+    Ok(emitter.graph)
+}

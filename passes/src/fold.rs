@@ -1,0 +1,104 @@
+//! Constant and shape folding under a budget.
+//!
+//! A node over constants becomes a constant: computed at once when it is small, otherwise a recipe that is evaluated
+//! only if the final graph still uses it. A small integer value whose elements are known becomes a constant or `dims`.
+
+use crate::Emitter;
+use autoglm_ir::op::{InferCx, TensorType};
+use autoglm_ir::{Attr, Attrs, Const, ConstData, ConstId, Def, Dim, OpId, Tensor, ValueId, interp};
+use std::cell::RefCell;
+
+/// Up to this many elements in and out, a node over constants is computed at once.
+const EAGER_ELEMS_MAX: usize = 4096;
+
+/// The results of a node that is known at compile time.
+pub(crate) fn fold(
+    emitter: &mut Emitter<'_>,
+    op: OpId,
+    attrs: &Attrs,
+    args: &[ValueId],
+) -> Result<Option<Vec<ValueId>>, String> {
+    let types = infer(emitter, op, attrs, args)?;
+    let consts: Option<Vec<ConstId>> = args.iter().map(|a| emitter.graph.constant(*a)).collect();
+    let concrete = attrs.iter().all(|(_, a)| !matches!(a, Attr::Dims(d) if d.iter().any(|d| d.as_const().is_none())));
+    if let (Some(consts), true, true) = (consts, concrete, types.iter().all(|t| t.concrete().is_some())) {
+        return fold_constants(emitter, op, attrs, &consts, types);
+    }
+    if let [ty] = types.as_slice() {
+        return Ok(fold_content(emitter, op, attrs, args, ty)?.map(|v| vec![v]));
+    }
+    Ok(None)
+}
+
+fn infer(emitter: &Emitter<'_>, op: OpId, attrs: &Attrs, args: &[ValueId]) -> Result<Vec<TensorType>, String> {
+    let tys: Vec<&TensorType> = args.iter().map(|a| emitter.graph.ty(*a)).collect();
+    autoglm_ir::graph::check_signature(op, attrs, args.len())?;
+    (op.def().infer)(&InferCx { args: &tys, attrs, guards: RefCell::default() })
+}
+
+fn fold_constants(
+    emitter: &mut Emitter<'_>,
+    op: OpId,
+    attrs: &Attrs,
+    consts: &[ConstId],
+    types: Vec<TensorType>,
+) -> Result<Option<Vec<ValueId>>, String> {
+    let bytes = |t: &TensorType| t.numel().as_usize().and_then(|n| n.checked_mul(t.dtype.size()));
+    let Some(made) = types.iter().map(bytes).sum::<Option<usize>>() else { return Ok(None) };
+    let total = emitter.folded_bytes.saturating_add(made);
+    if made > emitter.options.fold_bytes_max || total > emitter.options.fold_total_bytes_max {
+        return Ok(None);
+    }
+    let elems = |t: &TensorType| t.numel().as_usize().unwrap_or(usize::MAX);
+    let inputs: usize = consts.iter().map(|c| elems(&emitter.graph.consts[c.0 as usize].ty)).fold(0, usize::saturating_add);
+    let outputs: usize = types.iter().map(elems).fold(0, usize::saturating_add);
+    emitter.folded_bytes = total;
+    if inputs.max(outputs) <= EAGER_ELEMS_MAX {
+        let args = consts
+            .iter()
+            .map(|c| interp::const_tensor(&emitter.graph, *c))
+            .collect::<Result<Vec<_>, _>>()?;
+        let outs = interp::eval_op(op, attrs, &args)?;
+        return Ok(Some(outs.into_iter().map(|t| emitter.graph.add_const("", t)).collect()));
+    }
+    let make = |(out, ty): (usize, TensorType)| {
+        let data = ConstData::Recipe { op, attrs: attrs.clone(), args: consts.to_vec(), out };
+        emitter.graph.add_lazy_const("", Const { ty, data }, None)
+    };
+    Ok(Some(types.into_iter().enumerate().map(make).collect()))
+}
+
+/// A value whose elements are known becomes a constant, or `dims` where they depend on symbols.
+fn fold_content(
+    emitter: &mut Emitter<'_>,
+    op: OpId,
+    attrs: &Attrs,
+    args: &[ValueId],
+    ty: &TensorType,
+) -> Result<Option<ValueId>, String> {
+    let (Some(content_of), Some(shape)) = (op.def().content, ty.concrete()) else { return Ok(None) };
+    if op.name() == "dims" || ty.dtype.is_float() || ty.numel().as_usize().is_none_or(|n| n > 1024) {
+        return Ok(None);
+    }
+    let content = {
+        let tys: Vec<&TensorType> = args.iter().map(|a| emitter.graph.ty(*a)).collect();
+        let contents: Vec<Option<&[Dim]>> =
+            args.iter().map(|a| emitter.graph.value(*a).content.as_deref()).collect();
+        content_of(&autoglm_ir::op::ContentCx { args: &tys, contents: &contents, attrs, out: ty })
+    };
+    let Some(content) = content else { return Ok(None) };
+    if let Some(ints) = content.iter().map(Dim::as_const).collect::<Option<Vec<i64>>>() {
+        let elements = ints.into_iter().map(i128::from).collect();
+        return Ok(Some(emitter.graph.add_const("", Tensor::ints(ty.dtype, shape, elements))));
+    }
+    // An expression over input elements is cheaper to leave as tensor arithmetic when an input tensor is at hand.
+    if args.iter().any(|a| matches!(emitter.graph.value(*a).def, Def::Input(_))) {
+        return Ok(None);
+    }
+    let dims = Attrs::new([
+        ("values", Attr::Dims(content)),
+        ("shape", Attr::Ints(shape.iter().map(|d| *d as i64).collect())),
+        ("to", Attr::DType(ty.dtype)),
+    ]);
+    emitter.op("dims", dims, vec![], &"".into()).map(Some)
+}

@@ -1,0 +1,109 @@
+//! Channels-last layout for two-dimensional convolutions and pools.
+//!
+//! Every such node is wrapped: transpose to NHWC, the node with `layout = "nhwc"`, transpose back. Elementwise nodes,
+//! concatenations, pads and reductions then compute on the NHWC side of such a transpose, so that it moves down the
+//! graph until it meets its inverse and both vanish.
+
+use crate::Options;
+use crate::emitter::{Emitter, rebuild};
+use autoglm_ir::op::Fusion;
+use autoglm_ir::{Attr, Attrs, DType, Dim, Graph, Node, ValueId};
+
+/// From NCHW to NHWC.
+const TO_LAST: [i64; 4] = [0, 2, 3, 1];
+/// From NHWC to NCHW.
+const TO_FIRST: [i64; 4] = [0, 3, 1, 2];
+
+/// Runs the pass.
+pub(crate) fn run(graph: &Graph, options: &Options) -> Result<Graph, String> {
+    rebuild(graph, options, true, &mut |e, node, args| {
+        if let Some(out) = wrap(e, node, &args)? {
+            return Ok(vec![out]);
+        }
+        if let Some(out) = sink(e, node, &args)? {
+            return Ok(vec![out]);
+        }
+        e.emit(node.op, node.attrs.clone(), args, &node.loc)
+    })
+}
+
+fn perm(p: [i64; 4]) -> Attrs {
+    Attrs::new([("perm", Attr::Ints(p.to_vec()))])
+}
+
+fn wrap(e: &mut Emitter<'_>, node: &Node, args: &[ValueId]) -> Result<Option<ValueId>, String> {
+    let spatial = matches!(node.op.name(), "conv" | "max_pool" | "avg_pool");
+    let Some(&x) = args.first() else { return Ok(None) };
+    let ty = e.graph.ty(x);
+    if !spatial || ty.rank() != 4 || ty.dtype != DType::F32 || !node.attrs.str("layout").is_empty() {
+        return Ok(None);
+    }
+    // Only a constant weight can be packed for the channels-last kernel.
+    if args.get(1).is_some_and(|w| e.graph.constant(*w).is_none()) {
+        return Ok(None);
+    }
+    let last = e.op("transpose", perm(TO_LAST), vec![x], &node.loc)?;
+    let mut new_args = args.to_vec();
+    new_args[0] = last;
+    let attrs = node.attrs.with("layout", Attr::Str("nhwc".into()));
+    let out = e.emit(node.op, attrs, new_args, &node.loc)?[0];
+    e.op("transpose", perm(TO_FIRST), vec![out], &node.loc).map(Some)
+}
+
+/// The channels-last value behind a transpose to NCHW.
+fn behind(e: &Emitter<'_>, v: ValueId) -> Option<ValueId> {
+    let node = e.graph.producer(v).filter(|n| n.op.name() == "transpose")?;
+    (node.attrs.ints("perm") == TO_FIRST).then(|| node.args[0])
+}
+
+/// op(transpose(x), ..) = transpose(op(x, ..)) for operators that do not care where an axis is.
+fn sink(e: &mut Emitter<'_>, node: &Node, args: &[ValueId]) -> Result<Option<ValueId>, String> {
+    if !args.iter().any(|a| behind(e, *a).is_some()) {
+        return Ok(None);
+    }
+    let name = node.op.name();
+    let elementwise = node.op.def().class == Fusion::Elementwise;
+    let data_args = if name == "pad" { 1 } else { args.len() };
+    let attrs = match name {
+        _ if elementwise => node.attrs.clone(),
+        "concat" => {
+            let Some(axis) = TO_LAST.iter().position(|a| *a == node.attrs.int("axis")) else { return Ok(None) };
+            node.attrs.with("axis", Attr::Int(axis as i64))
+        }
+        "pad" => {
+            let moved = |n| Attr::Dims(TO_LAST.iter().map(|a| node.attrs.dims(n)[*a as usize].clone()).collect());
+            node.attrs.with("before", moved("before")).with("after", moved("after"))
+        }
+        "reduce_sum" | "reduce_max" | "reduce_min" | "reduce_prod" if node.attrs.flag("keepdims") => {
+            let axes = node.attrs.ints("axes");
+            let moved = (0..4i64).filter(|i| axes.contains(&TO_LAST[*i as usize])).collect();
+            node.attrs.with("axes", Attr::Ints(moved))
+        }
+        _ => return Ok(None),
+    };
+    let rank4 = node.outs.len() == 1 && args[..data_args].iter().all(|a| e.graph.ty(*a).rank() <= 4);
+    if !rank4 {
+        return Ok(None);
+    }
+    let mut moved = Vec::with_capacity(args.len());
+    for (i, arg) in args.iter().enumerate() {
+        moved.push(if i < data_args { to_last(e, node, *arg)? } else { *arg });
+    }
+    let out = e.emit(node.op, attrs, moved, &node.loc)?[0];
+    e.op("transpose", perm(TO_FIRST), vec![out], &node.loc).map(Some)
+}
+
+/// The channels-last form of an argument of at most four dimensions.
+fn to_last(e: &mut Emitter<'_>, node: &Node, v: ValueId) -> Result<ValueId, String> {
+    if let Some(last) = behind(e, v) {
+        return Ok(last);
+    }
+    let ty = e.graph.ty(v).clone();
+    if ty.rank() == 0 {
+        return Ok(v);
+    }
+    let mut shape = vec![Dim::from(1); 4 - ty.rank()];
+    shape.extend(ty.shape);
+    let v = e.op("reshape", Attrs::new([("shape", Attr::Dims(shape))]), vec![v], &node.loc)?;
+    e.op("transpose", perm(TO_LAST), vec![v], &node.loc)
+}
