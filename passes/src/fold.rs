@@ -5,8 +5,9 @@
 
 use crate::Emitter;
 use autoglm_ir::op::{InferCx, TensorType};
-use autoglm_ir::{Attr, Attrs, Const, ConstData, ConstId, Def, Dim, OpId, Tensor, ValueId, interp};
+use autoglm_ir::{Attr, Attrs, Const, ConstData, ConstId, Dim, OpId, Tensor, ValueId, interp};
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 /// Up to this many elements in and out, a node over constants is computed at once.
 const EAGER_ELEMS_MAX: usize = 4096;
@@ -91,8 +92,10 @@ fn fold_content(
         let elements = ints.into_iter().map(i128::from).collect();
         return Ok(Some(emitter.graph.add_const("", Tensor::ints(ty.dtype, shape, elements))));
     }
-    // An expression over input elements is cheaper to leave as tensor arithmetic when an input tensor is at hand.
-    if args.iter().any(|a| matches!(emitter.graph.value(*a).def, Def::Input(_))) {
+    // An expression over input elements stays tensor arithmetic: as `dims` it would make a plan for every content.
+    let mut symbols = BTreeSet::new();
+    content.iter().for_each(|d| d.symbols(&mut symbols));
+    if symbols.iter().any(|s| s.contains('@')) {
         return Ok(None);
     }
     let dims = Attrs::new([

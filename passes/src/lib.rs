@@ -12,7 +12,7 @@ mod simplify;
 
 use autoglm_ir::Graph;
 
-pub use emitter::Emitter;
+pub use emitter::{Emitter, live_nodes};
 
 /// What a pass may not change, and what it may spend.
 #[derive(Clone, Debug)]

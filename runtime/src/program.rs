@@ -84,7 +84,7 @@ pub struct ShapeProgram {
 }
 
 /// One operation of the shape program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ShapeOp {
     /// A constant.
     Const(i64),
@@ -263,11 +263,80 @@ pub enum StepKind {
         /// Number of indices.
         count: Reg,
     },
+    /// Any element type: args data[batch, ..], index (i64 or i32) `[batch, rows, depth]`; out `[batch, rows, inner]`. Row `r` of batch
+    /// `b` copies `inner` elements from `data[b]` at the position whose coordinates over `extents` (`depth` of them) are
+    /// the index row; negative ones count from the end, one out of range is a run-time error.
+    GatherNd {
+        /// Product of the batch extents.
+        batch: Reg,
+        /// Index rows a batch.
+        rows: Reg,
+        /// Extents that the index coordinates address, outermost first.
+        extents: Vec<Reg>,
+        /// Product of the extents after those.
+        inner: Reg,
+    },
+    /// Any element type, as ONNX ScatterND: args data, index `[rows, depth]`, updates `[rows, inner]`; out starts as a copy of data.
+    ScatterNd {
+        /// Index rows.
+        rows: Reg,
+        /// Extents that the index coordinates address, outermost first.
+        extents: Vec<Reg>,
+        /// Product of the extents after those.
+        inner: Reg,
+        /// How an update meets what is there.
+        mode: ScatterMode,
+    },
+    /// Any element type: args data (extents `data`), index (extents `shape`); out `[shape]`: element `i` is data at `i` with
+    /// coordinate `axis` replaced by the index element.
+    GatherElements {
+        /// Extents of data.
+        data: Vec<Reg>,
+        /// Extents of index and out.
+        shape: Vec<Reg>,
+        /// Axis.
+        axis: u32,
+    },
+    /// Any element type: args data (extents `data`), index and updates (extents `shape`); out starts as a copy of data.
+    ScatterElements {
+        /// Extents of data and out.
+        data: Vec<Reg>,
+        /// Extents of index and updates.
+        shape: Vec<Reg>,
+        /// Axis.
+        axis: u32,
+        /// How an update meets what is there.
+        mode: ScatterMode,
+    },
+    /// The `k` largest or smallest of each `[outer, axis, inner]` column, ties by lower index: outs values, indices (i64).
+    TopK {
+        /// Product of the extents before the axis.
+        outer: Reg,
+        /// Extent of the axis.
+        axis: Reg,
+        /// Product of the extents after the axis.
+        inner: Reg,
+        /// How many.
+        k: Reg,
+        /// Largest instead of smallest.
+        largest: bool,
+    },
     /// Writes the registers as an i64, i32 or f32 tensor: args none.
     Dims {
         /// The elements.
         elems: Vec<Reg>,
     },
+}
+
+/// How a scattered update meets the element that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names are the documentation")]
+pub enum ScatterMode {
+    Replace,
+    Add,
+    Mul,
+    Max,
+    Min,
 }
 
 /// What a pooling window computes.

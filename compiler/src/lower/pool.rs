@@ -1,0 +1,90 @@
+//! Pooling: the channels-last f32 kernel, or a TileIR loop for other ranks and element types.
+
+use super::movement::{Fill, padded};
+use super::tile::{Body, strides};
+use super::{Failure, Lowering};
+use autoglm_ir::{DType, Dim, Node};
+use autoglm_runtime::program::{self as rt, PoolMode, StepKind};
+use autoglm_runtime::tile::ReduceOp;
+
+pub(super) fn pool(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
+    if node.attrs.str("layout") == "nhwc" { kernel(cx, node) } else { general(cx, node) }
+}
+
+fn pair(cx: &mut Lowering<'_>, v: &[i64]) -> Result<[rt::Reg; 2], Failure> {
+    Ok([cx.reg(&v[0].into())?, cx.reg(&v[1].into())?])
+}
+
+fn kernel(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
+    let x = cx.value(node.args[0])?;
+    let pads = node.attrs.ints("pads").to_vec();
+    let mode = match (cx.is_op(node, "max_pool"), node.attrs.flag("include_pad")) {
+        (true, _) => PoolMode::Max,
+        (false, true) => PoolMode::AverageIncludePad,
+        (false, false) => PoolMode::Average,
+    };
+    let kind = StepKind::Pool {
+        mode,
+        kernel: pair(cx, node.attrs.ints("kernel"))?,
+        stride: pair(cx, node.attrs.ints("strides"))?,
+        dilation: pair(cx, node.attrs.ints("dilations"))?,
+        pad: pair(cx, &pads[..2])?,
+        pad_end: pair(cx, &pads[2..])?,
+    };
+    let out = cx.result(node.outs[0])?;
+    cx.step(kind, vec![x], vec![out]);
+    Ok(())
+}
+
+/// The maximum over windows of the input, padded with the smallest number.
+fn general(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
+    let x = cx.graph.ty(node.args[0]).clone();
+    let out_shape = cx.graph.ty(node.outs[0]).shape.clone();
+    let no_padding = node.attrs.ints("pads").iter().all(|p| *p == 0);
+    let average = cx.is_op(node, "avg_pool");
+    let ceil = node.attrs.flag("ceil");
+    if average && (!no_padding || ceil) {
+        return Err(Failure::Unsupported(format!(
+            "average pooling of a {} tensor with padding or ceil_mode",
+            x
+        )));
+    }
+    let spatial = x.rank() - 2;
+    let (kernel, pads) = (node.attrs.ints("kernel"), node.attrs.ints("pads"));
+    let (step, dilation) = (node.attrs.ints("strides"), node.attrs.ints("dilations"));
+    let mut before = vec![Dim::from(0); x.rank()];
+    let mut after = before.clone();
+    for i in 0..spatial {
+        before[2 + i] = pads[i].into();
+        // The last window may reach beyond the declared padding when the extent is rounded up.
+        let last = &(&(&out_shape[2 + i] - &1.into()) * &step[i].into()) + &((kernel[i] - 1) * dilation[i]).into();
+        let reach = &(&last + &1.into()) - &(&x.shape[2 + i] + &pads[i].into());
+        after[2 + i] = reach.larger(&pads[spatial + i].into());
+    }
+    let lowest = lowest(x.dtype);
+    let mut source = cx.value(node.args[0])?;
+    if before.iter().chain(&after).any(|p| !p.is(0)) {
+        source = padded(cx, source, (x.dtype, &x.shape), (&before, &after), Fill::Number(lowest))?;
+    }
+    let shape: Vec<Dim> = (0..x.rank()).map(|i| &(&x.shape[i] + &before[i]) + &after[i]).collect();
+    let dense = strides(&shape);
+    let mut dims = out_shape;
+    dims.extend(kernel.iter().map(|k| Dim::from(*k)));
+    let mut over = dense[..2].to_vec();
+    over.extend((0..spatial).map(|i| &dense[2 + i] * &step[i].into()));
+    over.extend((0..spatial).map(|i| &dense[2 + i] * &dilation[i].into()));
+    let mut body = Body::new(&dims, (0..dims.len()).collect());
+    let src = body.load(source, over);
+    let program = if average {
+        super::norm::mean(x.dtype, kernel.iter().product::<i64>() as f64, src)
+    } else {
+        super::reduce::fold(ReduceOp::Max, src)
+    };
+    let out = cx.result(node.outs[0])?;
+    body.finish(cx, Some((spatial as u8, program)), out)
+}
+
+/// The smallest value of an element type.
+fn lowest(dtype: DType) -> f64 {
+    dtype.int_range().map_or(f64::NEG_INFINITY, |(lo, _)| lo as f64)
+}
