@@ -1,0 +1,16 @@
+# Sourced by .ci/run, from the root of the repository: the ONNX conformance suite against the release binary.
+
+# Write the suite of the pinned onnx version into target/conformance/1.23.2.
+conformance_data() {
+    local target=${CARGO_TARGET_DIR:-target} data=testdata/conformance
+    python3 -m venv "$target/conformance/venv"
+    "$target/conformance/venv/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: --require-hashes \
+        -r "$data/requirements.txt"
+    "$target/conformance/venv/bin/python" "$data/generate.py" "$target/conformance/1.23.2"
+}
+
+# Run every case; a case that fails unexpectedly, or passes unexpectedly, is an error.
+conformance_run() {
+    local target=${CARGO_TARGET_DIR:-target}
+    "$target/release/autoglm" conformance "$target/conformance/1.23.2" --ratchet testdata/conformance/expected.tsv
+}
