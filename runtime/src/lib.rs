@@ -2,6 +2,16 @@
 //!
 //! This crate knows nothing of ONNX, of the compiler's IR or of e-graphs: it runs kernel calls over byte ranges.
 
+pub mod arena;
 pub mod elem;
+pub mod engine;
+pub mod error;
+pub mod memory;
+pub mod plan;
 pub mod program;
+pub mod session;
+pub mod shape;
+pub mod steps;
+pub mod tensor;
+pub mod threads;
 pub mod tile;

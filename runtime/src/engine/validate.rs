@@ -1,0 +1,436 @@
+//! Structural validation of a program, once at load: every index is in range and every value is written before it is
+//! read. What depends on concrete sizes is checked when a plan is made for them.
+
+use super::format::WEIGHT_ALIGN;
+use super::manifest::{Manifest, TensorSignature};
+use crate::elem::ElemType;
+use crate::error::EngineError;
+use crate::program::{Access, Cond, Port, Program, Reg, ShapeOp, Step, StepKind, Storage, Value, ValueId};
+use crate::tile::{Instr, TileProgram};
+
+/// Most values, steps, tile programs or ports.
+pub const MAX_ITEMS: usize = 1 << 20;
+/// Most operations or guards of the shape program.
+pub const MAX_SHAPE_OPS: usize = 1 << 22;
+/// Most dimensions of a value or of a loop nest.
+pub const MAX_RANK: usize = 16;
+/// Most arguments or outputs of one step.
+pub const MAX_OPERANDS: usize = 1024;
+
+/// Checks a tile program against the rank of its loop nest and the element types of its arguments and outputs.
+pub type TileCheck<'a> = &'a dyn Fn(&TileProgram, usize, &[ElemType], &[ElemType]) -> Result<(), String>;
+
+type Checked = Result<(), EngineError>;
+
+fn invalid(place: impl Into<String>, detail: impl Into<String>) -> EngineError {
+    EngineError::Program { place: place.into(), detail: detail.into() }
+}
+
+fn at_most(what: impl Into<String>, value: usize, limit: usize) -> Checked {
+    if value > limit {
+        return Err(EngineError::Limit { what: what.into(), value: value as u64, limit: limit as u64 });
+    }
+    Ok(())
+}
+
+/// Checks a program against a weights section of `weights_len` bytes.
+pub fn validate(program: &Program, weights_len: u64) -> Checked {
+    let cx = Cx { program, regs: program.shape.ops.len(), weights_len };
+    at_most("number of values", program.values.len(), MAX_ITEMS)?;
+    at_most("number of steps", program.steps.len(), MAX_ITEMS)?;
+    at_most("number of tile programs", program.tiles.len(), MAX_ITEMS)?;
+    at_most("number of inputs", program.inputs.len(), MAX_ITEMS)?;
+    at_most("number of outputs", program.outputs.len(), MAX_ITEMS)?;
+    at_most("number of shape operations", program.shape.ops.len(), MAX_SHAPE_OPS)?;
+    at_most("number of guards", program.shape.guards.len(), MAX_SHAPE_OPS)?;
+    cx.values()?;
+    cx.ports()?;
+    cx.shape()?;
+    for (i, step) in program.steps.iter().enumerate() {
+        let place = || format!("step #{i} {:?}", step.name);
+        cx.operands(step).and_then(|()| cx.kind(step)).map_err(|detail| invalid(place(), detail))?;
+    }
+    cx.order()
+}
+
+/// Runs `check` for every step that runs a tile program. Call it after [`validate`].
+pub fn validate_tiles(program: &Program, check: TileCheck<'_>) -> Checked {
+    let elems = |ids: &[ValueId]| -> Vec<ElemType> {
+        ids.iter().filter_map(|id| program.values.get(*id as usize)).map(|v| v.elem).collect()
+    };
+    for (i, step) in program.steps.iter().enumerate() {
+        let StepKind::Tile { tile, dims, .. } = &step.kind else { continue };
+        let Some(tile_program) = program.tiles.get(*tile as usize) else { continue };
+        check(tile_program, dims.len(), &elems(&step.args), &elems(&step.outs)).map_err(|detail| {
+            invalid(format!("step #{i} {:?}", step.name), format!("tile program {tile}: {detail}"))
+        })?;
+    }
+    Ok(())
+}
+
+/// The least a tile program must satisfy before anything walks it: lanes refer to earlier lanes, loads and stores to
+/// operands, indices to loop dimensions.
+pub fn tile_indices(
+    tile: &TileProgram,
+    rank: usize,
+    args: &[ElemType],
+    outs: &[ElemType],
+) -> Result<(), String> {
+    if usize::from(tile.reduce_rank) > rank {
+        return Err(format!("reduces {} of {rank} loop dimensions", tile.reduce_rank));
+    }
+    let section = |name: &str, first: usize, instrs: &[Instr], rank: usize| {
+        for (i, instr) in instrs.iter().enumerate() {
+            let lane = |l: u16| usize::from(l) < first + i;
+            let ok = match *instr {
+                Instr::Load { arg } => usize::from(arg) < args.len(),
+                Instr::Const { .. } => true,
+                Instr::Index { dim } => usize::from(dim) < rank,
+                Instr::Unary(_, a) | Instr::Convert { src: a, .. } | Instr::Round { src: a, .. } => lane(a),
+                Instr::Binary(_, a, b) => lane(a) && lane(b),
+                Instr::Select { cond, a, b } => lane(cond) && lane(a) && lane(b),
+                Instr::Store { out, src } => usize::from(out) < outs.len() && lane(src),
+            };
+            if !ok {
+                return Err(format!("{name} instruction {i} has an operand out of range: {instr:?}"));
+            }
+        }
+        Ok(())
+    };
+    section("body", 0, &tile.body, rank)?;
+    if let Some(bad) = tile.reduces.iter().find(|r| usize::from(r.src) >= tile.body.len()) {
+        return Err(format!("reduction of lane {}, the body has {}", bad.src, tile.body.len()));
+    }
+    section("epilogue", tile.reduces.len(), &tile.epilogue, rank - usize::from(tile.reduce_rank))
+}
+
+/// Checks that the manifest describes the ports that the program has.
+pub fn validate_manifest(manifest: &Manifest, program: &Program) -> Checked {
+    let compare = |what: &str, told: &[TensorSignature], ports: &[Port]| {
+        if told.len() != ports.len() {
+            return Err(EngineError::Manifest(format!("{} {what}s against {}", told.len(), ports.len())));
+        }
+        for (i, (told, port)) in told.iter().zip(ports).enumerate() {
+            let elem = program.values.get(port.value as usize).map(|v| v.elem as u32);
+            if told.name != port.name || Some(told.elem) != elem || told.dims != port.dim_names {
+                return Err(EngineError::Manifest(format!(
+                    "{what} {i} is {:?} (element type {}, {:?}) against {:?} ({elem:?}, {:?})",
+                    told.name, told.elem, told.dims, port.name, port.dim_names
+                )));
+            }
+        }
+        Ok(())
+    };
+    compare("input", &manifest.inputs, &program.inputs)?;
+    compare("output", &manifest.outputs, &program.outputs)
+}
+
+struct Cx<'a> {
+    program: &'a Program,
+    regs: usize,
+    weights_len: u64,
+}
+
+impl Cx<'_> {
+    fn value(&self, id: ValueId) -> Result<&Value, String> {
+        let count = self.program.values.len();
+        self.program.values.get(id as usize).ok_or_else(|| format!("value {id} of {count}"))
+    }
+
+    fn reg(&self, reg: Reg) -> Result<(), String> {
+        if (reg as usize) < self.regs { Ok(()) } else { Err(format!("register {reg} of {}", self.regs)) }
+    }
+
+    fn all_regs(&self, regs: &[Reg]) -> Result<(), String> {
+        regs.iter().try_for_each(|&r| self.reg(r))
+    }
+
+    fn values(&self) -> Checked {
+        for (i, value) in self.program.values.iter().enumerate() {
+            at_most(format!("rank of value {i}"), value.dims.len(), MAX_RANK)?;
+            let checked = self.all_regs(&value.dims).and_then(|()| self.storage(i, value));
+            checked.map_err(|detail| invalid(format!("value {i}"), detail))?;
+        }
+        Ok(())
+    }
+
+    fn storage(&self, id: usize, value: &Value) -> Result<(), String> {
+        match value.storage {
+            Storage::Temp => Ok(()),
+            // Sizes of inputs are checked against their port's value, so no other value may claim the buffer.
+            Storage::Input(i) => match self.program.inputs.get(i as usize) {
+                Some(port) if port.value as usize == id => Ok(()),
+                _ => Err(format!("is stored in input {i}, which is not bound to it")),
+            },
+            Storage::Const { offset, len } => match offset.checked_add(len) {
+                Some(end) if end <= self.weights_len && offset.is_multiple_of(WEIGHT_ALIGN) => Ok(()),
+                _ => Err(format!(
+                    "constant at {offset} with {len} bytes is unaligned or outside the weights section of {}",
+                    self.weights_len
+                )),
+            },
+            Storage::Alias(of) if of as usize >= id => Err(format!("is an alias of the later value {of}")),
+            Storage::Alias(of) => {
+                let (mine, other) = (value.elem, self.value(of)?.elem);
+                if mine.size() == other.size() {
+                    Ok(())
+                } else {
+                    Err(format!("{mine:?} is an alias of {other:?}, which has another size"))
+                }
+            }
+        }
+    }
+
+    fn ports(&self) -> Checked {
+        for (i, port) in self.program.inputs.iter().enumerate() {
+            let place = || format!("input {i} {:?}", port.name);
+            let value = self.value(port.value).map_err(|e| invalid(place(), e))?;
+            if value.storage != Storage::Input(i as u32) {
+                return Err(invalid(place(), format!("its value is stored as {:?}", value.storage)));
+            }
+        }
+        let mut seen = vec![false; self.program.values.len()];
+        for (i, port) in self.program.outputs.iter().enumerate() {
+            let place = || format!("output {i} {:?}", port.name);
+            let value = self.value(port.value).map_err(|e| invalid(place(), e))?;
+            if value.storage != Storage::Temp {
+                return Err(invalid(place(), format!("its value is stored as {:?}", value.storage)));
+            }
+            if std::mem::replace(&mut seen[port.value as usize], true) {
+                return Err(invalid(place(), format!("value {} is an output twice", port.value)));
+            }
+        }
+        Ok(())
+    }
+
+    fn shape(&self) -> Checked {
+        for (i, op) in self.program.shape.ops.iter().enumerate() {
+            self.shape_op(i, *op).map_err(|e| invalid(format!("shape operation {i}"), e))?;
+        }
+        for (i, guard) in self.program.shape.guards.iter().enumerate() {
+            let (Cond::Eq(a, b) | Cond::Le(a, b) | Cond::Broadcast(a, b)) = guard.cond;
+            self.all_regs(&[a, b]).map_err(|e| invalid(format!("guard {i} {:?}", guard.message), e))?;
+        }
+        Ok(())
+    }
+
+    fn shape_op(&self, i: usize, op: ShapeOp) -> Result<(), String> {
+        let input = |input: u32| -> Result<&Value, String> {
+            let count = self.program.inputs.len();
+            let port = self.program.inputs.get(input as usize).ok_or(format!("input {input} of {count}"))?;
+            self.value(port.value)
+        };
+        match op {
+            ShapeOp::Const(_) => Ok(()),
+            ShapeOp::InputDim { input: n, axis } => {
+                let rank = input(n)?.dims.len();
+                if (axis as usize) < rank {
+                    Ok(())
+                } else {
+                    Err(format!("axis {axis} of input {n}, rank {rank}"))
+                }
+            }
+            ShapeOp::InputElem { input: n, .. } => {
+                let elem = input(n)?.elem;
+                if is_integer(elem) {
+                    Ok(())
+                } else {
+                    Err(format!("element of input {n}, which is {elem:?}"))
+                }
+            }
+            ShapeOp::Add(a, b)
+            | ShapeOp::Sub(a, b)
+            | ShapeOp::Mul(a, b)
+            | ShapeOp::FloorDiv(a, b)
+            | ShapeOp::Mod(a, b)
+            | ShapeOp::Min(a, b)
+            | ShapeOp::Max(a, b)
+            | ShapeOp::Eq(a, b) => match [a, b].into_iter().find(|r| *r as usize >= i) {
+                Some(late) => Err(format!("reads register {late}, which is not smaller")),
+                None => Ok(()),
+            },
+        }
+    }
+
+    fn operands(&self, step: &Step) -> Result<(), String> {
+        for (what, ids) in [("arguments", &step.args), ("outputs", &step.outs)] {
+            if ids.len() > MAX_OPERANDS {
+                return Err(format!("{} {what}, the limit is {MAX_OPERANDS}", ids.len()));
+            }
+        }
+        step.args.iter().try_for_each(|&id| self.value(id).map(drop))?;
+        for &id in &step.outs {
+            let storage = self.value(id)?.storage;
+            if storage != Storage::Temp {
+                return Err(format!("writes value {id}, which is stored as {storage:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn counts(&self, step: &Step, args: usize, elem: Option<ElemType>) -> Result<(), String> {
+        if step.args.len() != args || step.outs.len() != 1 {
+            let found = (step.args.len(), step.outs.len());
+            return Err(format!("{found:?} arguments and outputs instead of {:?}", (args, 1)));
+        }
+        let Some(elem) = elem else { return Ok(()) };
+        for &id in step.args.iter().chain(&step.outs) {
+            let found = self.value(id)?.elem;
+            if found != elem {
+                return Err(format!("value {id} is {found:?} instead of {elem:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn access(&self, access: &Access, rank: usize) -> Result<(), String> {
+        if access.strides.len() != rank {
+            return Err(format!("an access has {} strides instead of {rank}", access.strides.len()));
+        }
+        self.reg(access.offset)?;
+        self.all_regs(&access.strides)
+    }
+
+    fn kind(&self, step: &Step) -> Result<(), String> {
+        let f32s = Some(ElemType::F32);
+        match &step.kind {
+            StepKind::Tile { tile, dims, reads, writes } => self.tile(step, *tile, dims, reads, writes),
+            StepKind::MatMul { batch, m, k, n, a, b, b_packed, bias } => {
+                self.counts(step, 2 + usize::from(*bias), f32s)?;
+                let rank = batch.len() + 2;
+                if rank > MAX_RANK {
+                    return Err(format!("{} batch dimensions", batch.len()));
+                }
+                self.all_regs(batch)?;
+                self.all_regs(&[*m, *k, *n])?;
+                self.access(a, rank)?;
+                self.access(b, if *b_packed { b.strides.len() } else { rank })
+            }
+            StepKind::Conv { kernel, stride, dilation, groups, m, bias } => {
+                self.counts(step, 2 + usize::from(*bias), f32s)?;
+                [kernel, stride, dilation].into_iter().try_for_each(|pair| self.all_regs(pair))?;
+                self.all_regs(&[*groups, *m])
+            }
+            StepKind::Pool { mode: _, kernel, stride, dilation, pad, pad_end } => {
+                self.counts(step, 1, f32s)?;
+                [kernel, stride, dilation, pad, pad_end].into_iter().try_for_each(|pair| self.all_regs(pair))
+            }
+            StepKind::Softmax { rows, cols, log: _ } => {
+                self.counts(step, 1, f32s)?;
+                self.all_regs(&[*rows, *cols])
+            }
+            StepKind::LayerNorm { rows, cols, bias, epsilon: _, rms: _ } => {
+                self.counts(step, 2 + usize::from(*bias), f32s)?;
+                self.all_regs(&[*rows, *cols])
+            }
+            StepKind::Gather { outer, axis, inner, count } => {
+                self.counts(step, 2, None)?;
+                self.gather_elems(step)?;
+                self.all_regs(&[*outer, *axis, *inner, *count])
+            }
+            StepKind::Dims { elems } => {
+                self.counts(step, 0, None)?;
+                let elem = self.value(step.outs[0])?.elem;
+                if !matches!(elem, ElemType::I64 | ElemType::I32 | ElemType::F32) {
+                    return Err(format!("writes {elem:?} instead of I64, I32 or F32"));
+                }
+                self.all_regs(elems)
+            }
+        }
+    }
+
+    fn gather_elems(&self, step: &Step) -> Result<(), String> {
+        let elem = |id: ValueId| self.value(id).map(|v| v.elem);
+        let (data, index, out) = (elem(step.args[0])?, elem(step.args[1])?, elem(step.outs[0])?);
+        if data != out {
+            return Err(format!("gathers {data:?} into {out:?}"));
+        }
+        if !matches!(index, ElemType::I64 | ElemType::I32) {
+            return Err(format!("indices are {index:?} instead of I64 or I32"));
+        }
+        Ok(())
+    }
+
+    fn tile(
+        &self,
+        step: &Step,
+        tile: u32,
+        dims: &[Reg],
+        reads: &[Access],
+        writes: &[Access],
+    ) -> Result<(), String> {
+        let count = self.program.tiles.len();
+        let program =
+            self.program.tiles.get(tile as usize).ok_or(format!("tile program {tile} of {count}"))?;
+        let rank = dims.len();
+        let kept = rank.checked_sub(usize::from(program.reduce_rank));
+        let kept = kept.ok_or(format!("{rank} loop dimensions, {} reduced", program.reduce_rank))?;
+        if rank > MAX_RANK {
+            return Err(format!("{rank} loop dimensions, the limit is {MAX_RANK}"));
+        }
+        if (reads.len(), writes.len()) != (step.args.len(), step.outs.len()) {
+            return Err(format!(
+                "{} reads and {} writes for {} arguments and {} outputs",
+                reads.len(),
+                writes.len(),
+                step.args.len(),
+                step.outs.len()
+            ));
+        }
+        self.all_regs(dims)?;
+        reads.iter().try_for_each(|access| self.access(access, rank))?;
+        writes.iter().try_for_each(|access| self.access(access, kept))
+    }
+
+    /// Temporaries are written by an earlier step before they are read, and outputs by some step.
+    fn order(&self) -> Checked {
+        let roots = roots(self.program);
+        let stored_in_arena = |id: ValueId| matches!(self.program.values[id as usize].storage, Storage::Temp);
+        let mut written = vec![false; self.program.values.len()];
+        for (i, step) in self.program.steps.iter().enumerate() {
+            let fail = |detail: String| invalid(format!("step #{i} {:?}", step.name), detail);
+            let mut outs = step.outs.clone();
+            outs.sort_unstable();
+            if let Some(twice) = outs.windows(2).find(|pair| pair[0] == pair[1]) {
+                return Err(fail(format!("writes value {} twice", twice[0])));
+            }
+            for &arg in &step.args {
+                let root = roots[arg as usize];
+                if outs.binary_search(&root).is_ok() {
+                    return Err(fail(format!("reads value {arg} while it writes value {root}, its memory")));
+                }
+                if stored_in_arena(root) && !written[root as usize] {
+                    return Err(fail(format!("reads value {arg}, which no earlier step has written")));
+                }
+            }
+            outs.iter().for_each(|&out| written[out as usize] = true);
+        }
+        for (i, port) in self.program.outputs.iter().enumerate() {
+            if !written[port.value as usize] {
+                let place = format!("output {i} {:?}", port.name);
+                return Err(invalid(place, format!("no step writes its value {}", port.value)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// For each value the value whose memory it uses: itself unless it is an alias.
+pub(crate) fn roots(program: &Program) -> Vec<ValueId> {
+    let mut roots: Vec<ValueId> = Vec::with_capacity(program.values.len());
+    for (i, value) in program.values.iter().enumerate() {
+        let own = i as ValueId;
+        let root = match value.storage {
+            Storage::Alias(of) => roots.get(of as usize).copied().unwrap_or(own),
+            _ => own,
+        };
+        roots.push(root);
+    }
+    roots
+}
+
+/// Whether elements of this type can steer shapes.
+pub(crate) fn is_integer(elem: ElemType) -> bool {
+    use ElemType::*;
+    matches!(elem, I64 | I32 | I16 | I8 | U64 | U32 | U16 | U8 | Bool)
+}

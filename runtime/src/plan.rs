@@ -1,0 +1,382 @@
+//! Plans: everything that depends on concrete input shapes, made once for them and then reused.
+
+use crate::arena::{self, Block};
+use crate::elem::ElemType;
+use crate::engine::validate::roots;
+use crate::error::RunError;
+use crate::memory::{ALIGN, Place, Region};
+use crate::program::{Access, Program, Reg, Step, StepKind, Storage, ValueId};
+use crate::session::Isa;
+use crate::shape;
+use crate::steps::{self, Call, PlanCx};
+use crate::tensor::{TensorRef, byte_len};
+use crate::tile::{Instr, TileProgram};
+use std::sync::Arc;
+
+/// What a plan may ask for.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of the arena and scratch memory together.
+    pub max_memory: u64,
+    /// Bytes of one tensor.
+    pub max_tensor: u64,
+}
+
+/// Concrete extents and byte lengths of all values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    dims: Vec<usize>,
+    starts: Vec<usize>,
+    bytes: Vec<usize>,
+}
+
+impl Sizes {
+    /// Computes and checks the sizes of all values from the registers.
+    pub fn new(program: &Program, regs: &[i64], limits: &Limits) -> Result<Self, RunError> {
+        let count = program.values.len();
+        let mut sizes = Self { starts: Vec::with_capacity(count + 1), ..Self::default() };
+        sizes.bytes.reserve(count);
+        for (id, value) in program.values.iter().enumerate() {
+            let start = sizes.dims.len();
+            sizes.starts.push(start);
+            for &dim in &value.dims {
+                let extent = regs.get(dim as usize).copied().unwrap_or(-1);
+                let extent = usize::try_from(extent).map_err(|_| {
+                    RunError::Shape(format!("an extent of {} is {extent}", describe(program, id)))
+                })?;
+                sizes.dims.push(extent);
+            }
+            let dims = &sizes.dims[start..];
+            let bytes = byte_len(value.elem, dims).filter(|&b| b as u64 <= limits.max_tensor);
+            let bytes = bytes.ok_or_else(|| RunError::Memory {
+                what: format!("{}, {:?}{dims:?},", describe(program, id), value.elem),
+                want: saturating_bytes(value.elem, dims),
+                limit: limits.max_tensor,
+            })?;
+            sizes.bytes.push(bytes);
+        }
+        sizes.starts.push(sizes.dims.len());
+        sizes.check_storage(program)?;
+        Ok(sizes)
+    }
+
+    fn check_storage(&self, program: &Program) -> Result<(), RunError> {
+        for (id, value) in program.values.iter().enumerate() {
+            let own = self.bytes(id as ValueId);
+            let (other, what) = match value.storage {
+                Storage::Const { len, .. } => (len, "its constant"),
+                Storage::Alias(of) => (self.bytes(of) as u64, "the value it is an alias of"),
+                Storage::Input(_) | Storage::Temp => continue,
+            };
+            if own as u64 != other {
+                let value = describe(program, id);
+                return Err(RunError::Shape(format!("{value} has {own} bytes, {what} has {other}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Extents of a value; empty for ids out of range.
+    pub fn dims(&self, value: ValueId) -> &[usize] {
+        let id = value as usize;
+        match (self.starts.get(id), self.starts.get(id + 1)) {
+            (Some(&start), Some(&end)) => self.dims.get(start..end).unwrap_or_default(),
+            _ => &[],
+        }
+    }
+
+    /// Byte length of a value; 0 for ids out of range.
+    pub fn bytes(&self, value: ValueId) -> usize {
+        self.bytes.get(value as usize).copied().unwrap_or(0)
+    }
+}
+
+fn saturating_bytes(elem: ElemType, dims: &[usize]) -> u64 {
+    dims.iter().fold(elem.size() as u64, |bytes, &dim| bytes.saturating_mul(dim as u64))
+}
+
+/// How to name a value in a message: by its port, else by the step that makes it.
+fn describe(program: &Program, id: usize) -> String {
+    let named = |what: &str, ports: &[crate::program::Port]| {
+        ports.iter().find(|p| p.value as usize == id).map(|p| format!("{what} {:?}", p.name))
+    };
+    let made = || {
+        let step = program.steps.iter().find(|s| s.outs.contains(&(id as ValueId)))?;
+        Some(format!("the result of step {:?}", step.name))
+    };
+    named("input", &program.inputs)
+        .or_else(|| named("output", &program.outputs))
+        .or_else(made)
+        .unwrap_or_else(|| format!("value {id}"))
+}
+
+/// Where all values are, and how well that went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// One for each value.
+    pub places: Vec<Place>,
+    /// Bytes of the arena.
+    pub arena_bytes: usize,
+    /// Most bytes of the arena that are alive during one step.
+    pub lower_bound: usize,
+}
+
+/// Decides where every value lives for these registers and sizes.
+pub fn lay_out(
+    program: &Program,
+    regs: &[i64],
+    sizes: &Sizes,
+    limits: &Limits,
+) -> Result<MemoryPlan, RunError> {
+    let roots = roots(program);
+    let classes = Classes::new(program, regs, sizes, &roots);
+    let too_large = || RunError::Memory {
+        what: "the arena".into(),
+        want: classes.blocks.iter().fold(0, |sum: u64, b| sum.saturating_add(b.size as u64)),
+        limit: limits.max_memory,
+    };
+    // Classes that an output buffer holds take no room in the arena.
+    let in_arena: Vec<usize> = (0..classes.blocks.len()).filter(|&c| classes.output[c].is_none()).collect();
+    let blocks: Vec<Block> = in_arena.iter().map(|&c| classes.blocks[c]).collect();
+    let layout = arena::assign(&blocks).ok_or_else(too_large)?;
+    if layout.peak as u64 > limits.max_memory {
+        return Err(RunError::Memory {
+            what: "the arena".into(),
+            want: layout.peak as u64,
+            limit: limits.max_memory,
+        });
+    }
+    let mut offsets = vec![0; classes.blocks.len()];
+    in_arena.iter().zip(&layout.offsets).for_each(|(&c, &offset)| offsets[c] = offset);
+    let place = |id: usize| {
+        let root = roots[id] as usize;
+        let len = sizes.bytes(id as ValueId);
+        let (region, offset) = match (program.values[root].storage, classes.of[root]) {
+            (Storage::Input(i), _) => (Region::Input(i), 0),
+            (Storage::Const { offset, .. }, _) => (Region::Const, usize::try_from(offset).ok()?),
+            (_, Some(class)) => match classes.output[class] {
+                Some(output) => (Region::Output(output), 0),
+                None => (Region::Arena, offsets[class]),
+            },
+            // Neither written nor read: it has an address, but no bytes.
+            (_, None) => return Some(Place { region: Region::Arena, offset: 0, len: 0 }),
+        };
+        Some(Place { region, offset, len })
+    };
+    let places = (0..program.values.len()).map(place).collect::<Option<_>>().ok_or_else(too_large)?;
+    Ok(MemoryPlan { places, arena_bytes: layout.peak, lower_bound: layout.lower_bound })
+}
+
+/// Temporaries grouped by shared memory: a value and those that are computed in place over it.
+struct Classes {
+    /// Class of each value that is a written temporary.
+    of: Vec<Option<usize>>,
+    /// Lifetime and size of each class.
+    blocks: Vec<Block>,
+    /// The output that a class contains.
+    output: Vec<Option<u32>>,
+}
+
+impl Classes {
+    fn new(program: &Program, regs: &[i64], sizes: &Sizes, roots: &[ValueId]) -> Self {
+        let count = program.values.len();
+        let end = program.steps.len() as u32;
+        let mut first = vec![u32::MAX; count];
+        let mut last = vec![0; count];
+        for (s, step) in program.steps.iter().enumerate() {
+            for &out in &step.outs {
+                let root = roots[out as usize] as usize;
+                first[root] = first[root].min(s as u32);
+                last[root] = s as u32;
+            }
+            for &arg in &step.args {
+                last[roots[arg as usize] as usize] = s as u32;
+            }
+        }
+        let mut port = vec![None; count];
+        for (i, output) in program.outputs.iter().enumerate() {
+            last[output.value as usize] = end;
+            port[output.value as usize] = Some(i as u32);
+        }
+        let mut classes = Self { of: vec![None; count], blocks: Vec::new(), output: Vec::new() };
+        let mut taken = Vec::new();
+        for (s, step) in program.steps.iter().enumerate() {
+            taken.clear();
+            for (j, &out) in step.outs.iter().enumerate() {
+                let id = out as usize;
+                if classes.of[id].is_some() {
+                    continue;
+                }
+                let dying = step.args.iter().enumerate().find_map(|(i, &arg)| {
+                    let root = roots[arg as usize];
+                    let class = classes.of[root as usize]?;
+                    let free = last[root as usize] == s as u32
+                        && !taken.contains(&class)
+                        && sizes.bytes(root) == sizes.bytes(out);
+                    (free && may_alias(program, regs, sizes, roots, step, i, j)).then_some(class)
+                });
+                let class = dying.unwrap_or_else(|| {
+                    classes.blocks.push(Block { first: first[id], last: last[id], size: sizes.bytes(out) });
+                    classes.output.push(None);
+                    classes.blocks.len() - 1
+                });
+                taken.push(class);
+                classes.of[id] = Some(class);
+                classes.blocks[class].last = last[id];
+                classes.output[class] = classes.output[class].or(port[id]);
+            }
+        }
+        classes
+    }
+}
+
+/// Whether output `out` of a step may be written over argument `arg`, provided that nothing reads the argument later.
+///
+/// True for pure maps that read the argument at exactly the element they write, through one dense access, and load it
+/// before they store. `roots` is each value's memory, as aliases share it.
+fn may_alias(
+    program: &Program,
+    regs: &[i64],
+    sizes: &Sizes,
+    roots: &[ValueId],
+    step: &Step,
+    arg: usize,
+    out: usize,
+) -> bool {
+    let StepKind::Tile { tile, dims, reads, writes } = &step.kind else { return false };
+    let Some(tile) = program.tiles.get(*tile as usize) else { return false };
+    let (Some(write), Some(&value)) = (writes.get(out), step.outs.get(out)) else { return false };
+    let elem_size = |id: ValueId| program.values.get(id as usize).map_or(0, |v| v.elem.size());
+    let root = step.args.get(arg).and_then(|&a| roots.get(a as usize));
+    // Every operand that looks at the same memory has to look at it the same way.
+    let same_way =
+        step.args.iter().enumerate().filter(|(_, a)| roots.get(**a as usize) == root).all(|(i, &a)| {
+            reads.get(i) == Some(write)
+                && elem_size(a) == elem_size(value)
+                && loads_before_store(tile, i as u16, out as u16)
+        });
+    tile.reduce_rank == 0
+        && same_way
+        && is_dense(write, dims, regs, sizes.bytes(value) / elem_size(value).max(1))
+}
+
+fn loads_before_store(tile: &TileProgram, arg: u16, out: u16) -> bool {
+    let store = tile.body.iter().position(|i| matches!(i, Instr::Store { out: o, .. } if *o == out));
+    let load = tile.body.iter().rposition(|i| matches!(i, Instr::Load { arg: a } if *a == arg));
+    match (load, store) {
+        (Some(load), Some(store)) => load < store,
+        _ => true,
+    }
+}
+
+/// Whether an access visits elements `0..count` once each, in order.
+fn is_dense(access: &Access, dims: &[Reg], regs: &[i64], count: usize) -> bool {
+    let reg = |r: Reg| regs.get(r as usize).copied();
+    let mut expected = 1i64;
+    for (&dim, &stride) in dims.iter().zip(&access.strides).rev() {
+        let (Some(dim), Some(stride)) = (reg(dim), reg(stride)) else { return false };
+        if dim != 1 && stride != expected {
+            return false;
+        }
+        let Some(product) = expected.checked_mul(dim) else { return false };
+        expected = product;
+    }
+    reg(access.offset) == Some(0) && usize::try_from(expected) == Ok(count)
+}
+
+/// A step that is ready to run.
+pub(crate) struct PlannedStep {
+    pub(crate) call: Box<dyn Call>,
+    /// Workers it is run on.
+    pub(crate) parts: usize,
+    /// Scratch bytes of one worker, a multiple of [`ALIGN`].
+    pub(crate) scratch: usize,
+}
+
+/// A program specialised for concrete input shapes.
+pub struct Plan {
+    sizes: Sizes,
+    memory: MemoryPlan,
+    steps: Vec<PlannedStep>,
+    scratch_bytes: usize,
+    output_dims: Vec<Vec<usize>>,
+}
+
+impl Plan {
+    /// Makes a plan for inputs of these shapes. Of their contents only the elements that the shape program reads
+    /// matter. `workers` is how many threads will run it.
+    pub fn new(
+        program: &Arc<Program>,
+        inputs: &[TensorRef<'_>],
+        limits: &Limits,
+        isa: Isa,
+        workers: usize,
+    ) -> Result<Self, RunError> {
+        let mut regs = Vec::with_capacity(program.shape.ops.len());
+        shape::evaluate(&program.shape, inputs, &mut regs)?;
+        let sizes = Sizes::new(program, &regs, limits)?;
+        check_inputs(program, &sizes, inputs)?;
+        let memory = lay_out(program, &regs, &sizes, limits)?;
+        let cx = PlanCx { program, regs: &regs, sizes: &sizes, isa, workers };
+        let mut scratch_bytes = 0usize;
+        let mut steps = Vec::with_capacity(program.steps.len());
+        for step in &program.steps {
+            let call = steps::resolve(step, &cx)?;
+            let parts = call.parts(workers).clamp(1, workers.max(1));
+            let scratch = call.scratch_bytes().checked_next_multiple_of(ALIGN);
+            let total = scratch.and_then(|s| s.checked_mul(parts));
+            let want = total.map_or(u64::MAX, |t| (t as u64).saturating_add(memory.arena_bytes as u64));
+            let (Some(scratch), Some(total)) = (scratch.filter(|_| want <= limits.max_memory), total) else {
+                let what = format!("the arena with the scratch memory of step {:?}", step.name);
+                return Err(RunError::Memory { what, want, limit: limits.max_memory });
+            };
+            scratch_bytes = scratch_bytes.max(total);
+            steps.push(PlannedStep { call, parts, scratch });
+        }
+        let output_dims = program.outputs.iter().map(|port| sizes.dims(port.value).to_vec()).collect();
+        Ok(Self { sizes, memory, steps, scratch_bytes, output_dims })
+    }
+
+    /// Concrete sizes of all values.
+    pub fn sizes(&self) -> &Sizes {
+        &self.sizes
+    }
+
+    /// Where all values are.
+    pub fn memory(&self) -> &MemoryPlan {
+        &self.memory
+    }
+
+    /// Extents of the outputs.
+    pub fn output_dims(&self) -> &[Vec<usize>] {
+        &self.output_dims
+    }
+
+    /// Scratch bytes of all workers together.
+    pub fn scratch_bytes(&self) -> usize {
+        self.scratch_bytes
+    }
+
+    pub(crate) fn steps(&self) -> &[PlannedStep] {
+        &self.steps
+    }
+}
+
+/// The inputs' extents are those that the program computes for them (a fixed extent is a constant there).
+fn check_inputs(program: &Program, sizes: &Sizes, inputs: &[TensorRef<'_>]) -> Result<(), RunError> {
+    for (port, input) in program.inputs.iter().zip(inputs) {
+        let want = sizes.dims(port.value);
+        let differs = want.iter().zip(input.dims).position(|(want, found)| want != found);
+        if let Some(axis) = differs {
+            let name = port.dim_names.get(axis).map_or("", String::as_str);
+            return Err(RunError::Tensor {
+                port: format!("input {:?}", port.name),
+                detail: format!("extent {axis} ({name}) is {}, must be {}", input.dims[axis], want[axis]),
+                help: format!(
+                    "pass a tensor of extents {want:?}, or compile the model with a dynamic dimension"
+                ),
+            });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! Execution of steps: every [`StepKind`] has one module, which checks a step's footprint against concrete sizes when a
+//! plan is made and runs it later without further checks of sizes. What depends on tensor contents, such as indices,
+//! is checked at use.
+
+mod dims;
+mod gather;
+
+use crate::elem::ElemType;
+use crate::error::RunError;
+use crate::memory::Memory;
+use crate::plan::Sizes;
+use crate::program::{Access, Program, Reg, Step, StepKind, ValueId};
+use crate::session::Isa;
+use std::sync::Arc;
+
+/// A step resolved for concrete sizes.
+pub trait Call: Send + Sync {
+    /// How many workers are useful, at most `max`.
+    fn parts(&self, max: usize) -> usize {
+        max.min(1)
+    }
+
+    /// Bytes of scratch memory that each worker needs.
+    fn scratch_bytes(&self) -> usize {
+        0
+    }
+
+    /// Does part `part` of `parts`. All parts run at once; they write disjoint bytes of the step's outputs. `scratch`
+    /// is this worker's, aligned to 64 bytes, with arbitrary contents.
+    fn run(&self, mem: &Memory<'_>, part: usize, parts: usize, scratch: &mut [u8]) -> Result<(), RunError>;
+}
+
+/// Resolves a step, or says why its sizes do not fit.
+pub fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, RunError> {
+    let unsupported = |kind| Err(RunError::Unsupported { step: step.name.clone(), kind });
+    match &step.kind {
+        StepKind::Tile { .. } => unsupported("Tile"),
+        StepKind::MatMul { .. } => unsupported("MatMul"),
+        StepKind::Conv { .. } => unsupported("Conv"),
+        StepKind::Pool { .. } => unsupported("Pool"),
+        StepKind::Softmax { .. } => unsupported("Softmax"),
+        StepKind::LayerNorm { .. } => unsupported("LayerNorm"),
+        StepKind::Gather { .. } => gather::resolve(step, cx),
+        StepKind::Dims { .. } => dims::resolve(step, cx),
+    }
+}
+
+/// What a step can see while a plan is made.
+pub struct PlanCx<'a> {
+    /// The program, to be kept by calls that need parts of it.
+    pub program: &'a Arc<Program>,
+    /// The registers of the shape program.
+    pub regs: &'a [i64],
+    /// Sizes of all values.
+    pub sizes: &'a Sizes,
+    /// The instruction set to use.
+    pub isa: Isa,
+    /// How many threads will run the plan.
+    pub workers: usize,
+}
+
+impl PlanCx<'_> {
+    /// A register.
+    pub fn reg(&self, step: &Step, reg: Reg) -> Result<i64, RunError> {
+        let missing = || footprint(step, format!("register {reg} does not exist"));
+        self.regs.get(reg as usize).copied().ok_or_else(missing)
+    }
+
+    /// A register that is a size.
+    pub fn size(&self, step: &Step, what: &str, reg: Reg) -> Result<usize, RunError> {
+        let value = self.reg(step, reg)?;
+        usize::try_from(value).map_err(|_| footprint(step, format!("{what} is {value}")))
+    }
+
+    /// Element type of a value.
+    pub fn elem(&self, step: &Step, value: ValueId) -> Result<ElemType, RunError> {
+        let missing = || footprint(step, format!("value {value} does not exist"));
+        self.program.values.get(value as usize).map(|v| v.elem).ok_or_else(missing)
+    }
+
+    /// Number of elements of a value.
+    pub fn len(&self, step: &Step, value: ValueId) -> Result<usize, RunError> {
+        Ok(self.sizes.bytes(value) / self.elem(step, value)?.size())
+    }
+
+    /// Argument `i` of a step.
+    pub fn arg(&self, step: &Step, i: usize) -> Result<ValueId, RunError> {
+        step.args.get(i).copied().ok_or_else(|| footprint(step, format!("argument {i} is missing")))
+    }
+
+    /// Output `i` of a step.
+    pub fn out(&self, step: &Step, i: usize) -> Result<ValueId, RunError> {
+        step.outs.get(i).copied().ok_or_else(|| footprint(step, format!("output {i} is missing")))
+    }
+
+    /// Requires a value to have exactly the product of `extents` elements, and gives that product.
+    pub fn require_len(
+        &self,
+        step: &Step,
+        what: &str,
+        value: ValueId,
+        extents: &[usize],
+    ) -> Result<usize, RunError> {
+        let have = self.len(step, value)?;
+        let want = if extents.contains(&0) {
+            Some(0)
+        } else {
+            extents.iter().try_fold(1usize, |product, &extent| product.checked_mul(extent))
+        };
+        match want {
+            Some(want) if want == have => Ok(want),
+            _ => Err(footprint(step, format!("{what} has {have} elements instead of those of {extents:?}"))),
+        }
+    }
+
+    /// Evaluates an access and requires every element that it visits over a loop nest of `extents` to be inside the
+    /// value. An empty loop nest visits nothing.
+    pub fn access(
+        &self,
+        step: &Step,
+        access: &Access,
+        extents: &[usize],
+        value: ValueId,
+    ) -> Result<Strided, RunError> {
+        let strides: Vec<i64> =
+            access.strides.iter().map(|&r| self.reg(step, r)).collect::<Result<_, _>>()?;
+        let strided = Strided { offset: self.reg(step, access.offset)?, strides };
+        let len = self.len(step, value)?;
+        match strided.span(extents) {
+            Ok(None) => Ok(strided),
+            Ok(Some((low, high))) if low >= 0 && high < len as i128 => Ok(strided),
+            Ok(Some((low, high))) => Err(footprint(
+                step,
+                format!("elements {low} to {high} of value {value} are accessed, it has {len}"),
+            )),
+            Err(detail) => Err(footprint(step, format!("access to value {value}: {detail}"))),
+        }
+    }
+}
+
+/// An [`Access`] with concrete numbers, in elements.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Strided {
+    /// First element.
+    pub offset: i64,
+    /// One stride a loop dimension.
+    pub strides: Vec<i64>,
+}
+
+impl Strided {
+    /// The smallest and the largest element visited over a loop nest of `extents`, or `None` if it is empty.
+    pub fn span(&self, extents: &[usize]) -> Result<Option<(i128, i128)>, String> {
+        if extents.len() != self.strides.len() {
+            return Err(format!("{} strides for {} loop dimensions", self.strides.len(), extents.len()));
+        }
+        if extents.contains(&0) {
+            return Ok(None);
+        }
+        let (mut low, mut high) = (i128::from(self.offset), i128::from(self.offset));
+        for (&extent, &stride) in extents.iter().zip(&self.strides) {
+            // Less than 2^127: an i64 times a usize; the sums are few.
+            let reach = i128::from(stride).checked_mul(extent as i128 - 1).ok_or("stride overflow")?;
+            let end = if reach < 0 { &mut low } else { &mut high };
+            *end = end.checked_add(reach).ok_or("offset overflow")?;
+        }
+        Ok(Some((low, high)))
+    }
+}
+
+/// A [`RunError::Footprint`].
+pub fn footprint(step: &Step, detail: String) -> RunError {
+    RunError::Footprint { step: step.name.clone(), detail }
+}
+
+/// The `part`-th of `parts` nearly equal pieces of `0..count`.
+pub fn share(count: usize, part: usize, parts: usize) -> std::ops::Range<usize> {
+    let (each, extra) = (count / parts.max(1), count % parts.max(1));
+    let start = part * each + part.min(extra);
+    start..start + each + usize::from(part < extra)
+}

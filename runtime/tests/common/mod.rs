@@ -1,0 +1,234 @@
+//! Programs that several tests use.
+#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(clippy::unwrap_used, reason = "test helpers fail by panicking")]
+
+use autoglm_runtime::elem::ElemType;
+use autoglm_runtime::engine::manifest::{Manifest, SymbolBound, TensorSignature};
+use autoglm_runtime::engine::{Engine, EngineWriter};
+use autoglm_runtime::program::{
+    Access, Cond, Guard, PoolMode, Port, Program, Reg, ShapeOp, ShapeProgram, Step, StepKind, Storage, Value,
+    ValueId,
+};
+use autoglm_runtime::tile::{BinaryOp, Instr, Lane, Reduce, ReduceOp, TileProgram, UnaryOp};
+use std::sync::Arc;
+
+/// Xorshift, so that tests need no dependency and repeat exactly.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+}
+
+pub fn value(elem: ElemType, dims: &[Reg], storage: Storage) -> Value {
+    Value { elem, dims: dims.to_vec(), storage }
+}
+
+pub fn port(name: &str, value: ValueId, dims: &[&str]) -> Port {
+    Port { name: name.into(), value, dim_names: dims.iter().map(|d| d.to_string()).collect() }
+}
+
+pub fn step(name: &str, kind: StepKind, args: &[ValueId], outs: &[ValueId]) -> Step {
+    Step { kind, args: args.to_vec(), outs: outs.to_vec(), name: name.into() }
+}
+
+pub fn signature(program: &Program) -> Manifest {
+    let side = |ports: &[Port]| {
+        ports
+            .iter()
+            .map(|p| TensorSignature {
+                name: p.name.clone(),
+                elem: program.values[p.value as usize].elem as u32,
+                dims: p.dim_names.clone(),
+            })
+            .collect()
+    };
+    Manifest {
+        producer_version: "0.1.0".into(),
+        model_name: "test".into(),
+        model_hash: vec![7; 32],
+        opsets: [(String::new(), 21)].into(),
+        inputs: side(&program.inputs),
+        outputs: side(&program.outputs),
+        symbols: [("n".to_string(), SymbolBound { min: 1, max: Some(512) })].into(),
+        options: [("strict".to_string(), "true".to_string())].into(),
+        op_histogram: [("Gather".to_string(), 2)].into(),
+    }
+}
+
+pub fn engine_bytes(build: impl FnOnce(&mut EngineWriter) -> Program) -> Vec<u8> {
+    let mut writer = EngineWriter::in_memory().unwrap();
+    let program = build(&mut writer);
+    writer.finish(&signature(&program), &program).unwrap()
+}
+
+pub fn engine(bytes: Vec<u8>) -> Engine {
+    Engine::from_bytes(Arc::from(bytes)).unwrap()
+}
+
+/// `y = flatten(x[idx])[[5, 0]]`, `z = [n, pick, n + k]`, `w = x[idx]` as another output, for `x[n, 4]`, `idx[k]`, `pick[1]`.
+/// It runs with the steps that need no kernels.
+pub fn rows_program(writer: &mut EngineWriter) -> Program {
+    let table: Vec<u8> = [5i64, 0].iter().flat_map(|i| i.to_le_bytes()).collect();
+    let (offset, len) = writer.add_weight(&table).unwrap();
+    let one = 3;
+    let gather = |outer, axis, inner, count| StepKind::Gather { outer, axis, inner, count };
+    Program {
+        inputs: vec![port("x", 0, &["n", "4"]), port("idx", 1, &["k"]), port("pick", 2, &["1"])],
+        outputs: vec![port("y", 6, &["2"]), port("z", 7, &["3"]), port("w", 8, &["k", "4"])],
+        shape: ShapeProgram {
+            ops: vec![
+                ShapeOp::InputDim { input: 0, axis: 0 },
+                ShapeOp::Const(4),
+                ShapeOp::InputDim { input: 1, axis: 0 },
+                ShapeOp::Const(1),
+                ShapeOp::Mul(2, 1),
+                ShapeOp::Const(2),
+                ShapeOp::InputElem { input: 2, index: 0 },
+                ShapeOp::Add(0, 2),
+                ShapeOp::Const(3),
+            ],
+            guards: vec![Guard { cond: Cond::Le(5, 2), message: "idx: needs two rows".into() }],
+        },
+        values: vec![
+            value(ElemType::F32, &[0, 1], Storage::Input(0)),
+            value(ElemType::I64, &[2], Storage::Input(1)),
+            value(ElemType::I64, &[one], Storage::Input(2)),
+            value(ElemType::I64, &[5], Storage::Const { offset, len }),
+            value(ElemType::F32, &[2, 1], Storage::Temp),
+            value(ElemType::F32, &[4], Storage::Alias(4)),
+            value(ElemType::F32, &[5], Storage::Temp),
+            value(ElemType::I64, &[8], Storage::Temp),
+            value(ElemType::F32, &[2, 1], Storage::Temp),
+        ],
+        tiles: vec![],
+        steps: vec![
+            step("rows", gather(one, 0, 1, 2), &[0, 1], &[4]),
+            step("elements", gather(one, 4, one, 5), &[5, 3], &[6]),
+            step("sizes", StepKind::Dims { elems: vec![0, 6, 7] }, &[], &[7]),
+            step("again", gather(one, 0, 1, 2), &[0, 1], &[8]),
+        ],
+    }
+}
+
+fn sample_tile() -> TileProgram {
+    TileProgram {
+        body: vec![
+            Instr::Load { arg: 0 },
+            Instr::Const { lane: Lane::F32, bits: 0x3f80_0000 },
+            Instr::Binary(BinaryOp::Add, 0, 1),
+            Instr::Unary(UnaryOp::Exp, 2),
+            Instr::Index { dim: 1 },
+            Instr::Convert { to: Lane::F32, src: 4 },
+            Instr::Select { cond: 4, a: 3, b: 5 },
+            Instr::Round { elem: ElemType::F16, saturate: false, src: 6 },
+        ],
+        reduce_rank: 1,
+        reduces: vec![Reduce { op: ReduceOp::Sum, src: 7 }],
+        epilogue: vec![Instr::Store { out: 0, src: 0 }],
+    }
+}
+
+/// A valid program with every kind of step. All extents are register 0 (the input's) or 1 (the constant 1).
+pub fn all_kinds_program(writer: &mut EngineWriter) -> Program {
+    let (offset, len) = writer.add_weight(&[1; 64]).unwrap();
+    let (n, one) = (0, 1);
+    let access = |rank: usize| Access { offset: 2, strides: vec![one; rank] };
+    let f32s = ElemType::F32;
+    let temp = |dims: &[Reg]| value(f32s, dims, Storage::Temp);
+    let pair = [one, one];
+    Program {
+        inputs: vec![port("x", 0, &["n", "n"])],
+        outputs: vec![port("y", 3, &["n", "n"]), port("i", 10, &["1"])],
+        shape: ShapeProgram {
+            ops: vec![
+                ShapeOp::InputDim { input: 0, axis: 0 },
+                ShapeOp::Const(1),
+                ShapeOp::Const(0),
+                ShapeOp::FloorDiv(0, 1),
+                ShapeOp::Mod(0, 1),
+                ShapeOp::Min(0, 1),
+                ShapeOp::Max(0, 1),
+                ShapeOp::Eq(0, 1),
+                ShapeOp::Sub(0, 1),
+            ],
+            guards: vec![
+                Guard { cond: Cond::Eq(0, 0), message: "square".into() },
+                Guard { cond: Cond::Broadcast(0, 1), message: "broadcast".into() },
+            ],
+        },
+        values: vec![
+            value(f32s, &[n, n], Storage::Input(0)),
+            value(f32s, &[n], Storage::Const { offset, len }),
+            temp(&[n]),
+            temp(&[n, n]),
+            temp(&[n, n]),
+            temp(&[n, n]),
+            temp(&[n, n]),
+            temp(&[n, n]),
+            temp(&[n, n]),
+            temp(&[n, n]),
+            value(ElemType::I64, &[one], Storage::Temp),
+        ],
+        tiles: vec![sample_tile()],
+        steps: vec![
+            step(
+                "tile",
+                StepKind::Tile { tile: 0, dims: vec![n, n], reads: vec![access(2)], writes: vec![access(1)] },
+                &[0],
+                &[2],
+            ),
+            step(
+                "matmul",
+                StepKind::MatMul {
+                    batch: vec![],
+                    m: n,
+                    k: n,
+                    n,
+                    a: access(2),
+                    b: access(2),
+                    b_packed: false,
+                    bias: true,
+                },
+                &[0, 0, 2],
+                &[4],
+            ),
+            step(
+                "conv",
+                StepKind::Conv { kernel: pair, stride: pair, dilation: pair, groups: one, m: n, bias: true },
+                &[4, 0, 1],
+                &[5],
+            ),
+            step(
+                "pool",
+                StepKind::Pool {
+                    mode: PoolMode::AverageIncludePad,
+                    kernel: pair,
+                    stride: pair,
+                    dilation: pair,
+                    pad: pair,
+                    pad_end: pair,
+                },
+                &[5],
+                &[6],
+            ),
+            step("softmax", StepKind::Softmax { rows: n, cols: n, log: true }, &[6], &[7]),
+            step(
+                "norm",
+                StepKind::LayerNorm { rows: n, cols: n, epsilon: 1e-5, bias: true, rms: false },
+                &[7, 1, 2],
+                &[8],
+            ),
+            step("dims", StepKind::Dims { elems: vec![n] }, &[], &[10]),
+            step("gather", StepKind::Gather { outer: one, axis: n, inner: n, count: one }, &[8, 10], &[3]),
+        ],
+    }
+}
