@@ -1,2 +1,8 @@
 //! ONNX import, lowering and engine emission.
 #![forbid(unsafe_code)]
+
+pub mod compile;
+pub mod diag;
+pub mod import;
+pub mod lower;
+pub mod onnx;

@@ -6,7 +6,7 @@ use crate::engine::validate::roots;
 use crate::error::RunError;
 use crate::memory::{ALIGN, Place, Region};
 use crate::program::{Access, Program, Reg, Step, StepKind, Storage, ValueId};
-use crate::session::Isa;
+use crate::cpu::features::Isa;
 use crate::shape;
 use crate::steps::{self, Call, PlanCx};
 use crate::tensor::{TensorRef, byte_len};

@@ -2,6 +2,7 @@
 
 pub use crate::engine::Engine;
 
+use crate::cpu::features::Isa;
 use crate::engine::validate::is_integer;
 use crate::error::RunError;
 use crate::memory::{AlignedBuf, Bases, Memory};
@@ -12,29 +13,13 @@ use crate::tensor::{HostTensor, TensorMut, TensorRef, byte_len};
 use crate::threads::Pool;
 use std::sync::{Mutex, PoisonError};
 
-/// The instruction set that kernels may use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Isa {
-    /// The best that this processor has.
-    #[default]
-    Native,
-    /// Plain Rust.
-    Scalar,
-    /// x86-64 with AVX2 and FMA.
-    Avx2,
-    /// x86-64 with AVX-512 F, BW, VL and DQ.
-    Avx512,
-    /// aarch64.
-    Neon,
-}
-
 /// How a session runs.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionOptions {
     /// Number of threads, the calling one included; 0 takes as many as the process may use.
     pub threads: usize,
-    /// The instruction set.
-    pub isa: Isa,
+    /// The instruction set; none takes the best that this machine has.
+    pub isa: Option<Isa>,
     /// How many plans for different input shapes are kept.
     pub max_plans: usize,
     /// Most bytes of temporaries and scratch memory.
@@ -45,7 +30,7 @@ pub struct SessionOptions {
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { threads: 0, isa: Isa::Native, max_plans: 16, max_memory: 1 << 40, max_tensor: 1 << 40 }
+        Self { threads: 0, isa: None, max_plans: 16, max_memory: 1 << 40, max_tensor: 1 << 40 }
     }
 }
 
@@ -174,7 +159,7 @@ impl Session {
         if let Some(at) = self.plans.find() {
             return Ok(at);
         }
-        let plan = Plan::new(program, inputs, &self.limits, self.options.isa, self.pool.workers())?;
+        let plan = Plan::new(program, inputs, &self.limits, self.options.isa.unwrap_or_else(Isa::detect), self.pool.workers())?;
         Ok(self.plans.insert(plan))
     }
 }

@@ -328,6 +328,34 @@ impl Cx<'_> {
                 self.gather_elems(step)?;
                 self.all_regs(&[*outer, *axis, *inner, *count])
             }
+            StepKind::GatherNd { batch, rows, extents, inner } => {
+                self.counts(step, 2, None)?;
+                self.gather_elems(step)?;
+                self.extents(extents)?;
+                self.all_regs(&[*batch, *rows, *inner])
+            }
+            StepKind::GatherElements { data, shape, axis: _ } => {
+                self.counts(step, 2, None)?;
+                self.gather_elems(step)?;
+                self.extents(data).and_then(|()| self.extents(shape))
+            }
+            StepKind::ScatterNd { rows, extents, inner, mode: _ } => {
+                self.counts(step, 3, None)?;
+                self.gather_elems(step)?;
+                self.extents(extents)?;
+                self.all_regs(&[*rows, *inner])
+            }
+            StepKind::ScatterElements { data, shape, axis: _, mode: _ } => {
+                self.counts(step, 3, None)?;
+                self.gather_elems(step)?;
+                self.extents(data).and_then(|()| self.extents(shape))
+            }
+            StepKind::TopK { outer, axis, inner, k, largest: _ } => {
+                if (step.args.len(), step.outs.len()) != (1, 2) {
+                    return Err("needs 1 argument and 2 outputs".into());
+                }
+                self.all_regs(&[*outer, *axis, *inner, *k])
+            }
             StepKind::Dims { elems } => {
                 self.counts(step, 0, None)?;
                 let elem = self.value(step.outs[0])?.elem;
@@ -337,6 +365,13 @@ impl Cx<'_> {
                 self.all_regs(elems)
             }
         }
+    }
+
+    fn extents(&self, regs: &[Reg]) -> Result<(), String> {
+        if regs.len() > MAX_RANK {
+            return Err(format!("{} extents", regs.len()));
+        }
+        self.all_regs(regs)
     }
 
     fn gather_elems(&self, step: &Step) -> Result<(), String> {

@@ -2,15 +2,26 @@
 //! plan is made and runs it later without further checks of sizes. What depends on tensor contents, such as indices,
 //! is checked at use.
 
+mod conv;
 mod dims;
+mod floats;
 mod gather;
+mod gather_nd;
+mod indexed;
+mod matmul;
+mod norm;
+mod pool;
+mod scatter;
+mod tile;
+mod top_k;
 
 use crate::elem::ElemType;
 use crate::error::RunError;
 use crate::memory::Memory;
 use crate::plan::Sizes;
 use crate::program::{Access, Program, Reg, Step, StepKind, ValueId};
-use crate::session::Isa;
+use crate::cpu::features::Isa;
+use crate::cpu::kernels::Kernels;
 use std::sync::Arc;
 
 /// A step resolved for concrete sizes.
@@ -32,14 +43,17 @@ pub trait Call: Send + Sync {
 
 /// Resolves a step, or says why its sizes do not fit.
 pub fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, RunError> {
-    let unsupported = |kind| Err(RunError::Unsupported { step: step.name.clone(), kind });
     match &step.kind {
-        StepKind::Tile { .. } => unsupported("Tile"),
-        StepKind::MatMul { .. } => unsupported("MatMul"),
-        StepKind::Conv { .. } => unsupported("Conv"),
-        StepKind::Pool { .. } => unsupported("Pool"),
-        StepKind::Softmax { .. } => unsupported("Softmax"),
-        StepKind::LayerNorm { .. } => unsupported("LayerNorm"),
+        StepKind::Tile { .. } => tile::resolve(step, cx),
+        StepKind::MatMul { .. } => matmul::resolve(step, cx),
+        StepKind::Conv { .. } => conv::resolve(step, cx),
+        StepKind::Pool { .. } => pool::resolve(step, cx),
+        StepKind::Softmax { .. } => norm::resolve_softmax(step, cx),
+        StepKind::LayerNorm { .. } => norm::resolve_layer_norm(step, cx),
+        StepKind::GatherNd { .. } => gather_nd::resolve(step, cx),
+        StepKind::GatherElements { .. } => gather_nd::resolve_elements(step, cx),
+        StepKind::ScatterNd { .. } | StepKind::ScatterElements { .. } => scatter::resolve(step, cx),
+        StepKind::TopK { .. } => top_k::resolve(step, cx),
         StepKind::Gather { .. } => gather::resolve(step, cx),
         StepKind::Dims { .. } => dims::resolve(step, cx),
     }
@@ -76,6 +90,19 @@ impl PlanCx<'_> {
     pub fn elem(&self, step: &Step, value: ValueId) -> Result<ElemType, RunError> {
         let missing = || footprint(step, format!("value {value} does not exist"));
         self.program.values.get(value as usize).map(|v| v.elem).ok_or_else(missing)
+    }
+
+    /// The kernels of the session's instruction set.
+    pub fn kernels(&self) -> Result<Kernels, RunError> {
+        Kernels::new(self.isa).map_err(|e| RunError::Shape(e.to_string()))
+    }
+
+    /// Requires a value to be f32.
+    pub fn require_f32(&self, step: &Step, value: ValueId) -> Result<(), RunError> {
+        match self.elem(step, value)? {
+            ElemType::F32 => Ok(()),
+            other => Err(footprint(step, format!("value {value} is {other:?} where f32 is needed"))),
+        }
     }
 
     /// Number of elements of a value.

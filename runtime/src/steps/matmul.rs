@@ -1,0 +1,131 @@
+//! `MatMul`: f32 matrix products.
+
+use super::floats::{floats, floats_out, part as part_of, refused, refused_step, workers_for};
+use super::{Call, PlanCx, Strided, footprint};
+use crate::cpu::kernels::{BatchDim, Kernels, MATMUL_SCRATCH, MatB, MatMulArgs, View, matmul};
+use crate::error::RunError;
+use crate::memory::Memory;
+use crate::program::{Step, StepKind, ValueId};
+
+struct MatMul {
+    step: String,
+    kernels: Kernels,
+    batch: Vec<BatchDim>,
+    m: usize,
+    k: usize,
+    n: usize,
+    a_view: View,
+    b_view: View,
+    packed: bool,
+    a: ValueId,
+    b: ValueId,
+    bias: Option<ValueId>,
+    out: ValueId,
+}
+
+pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, RunError> {
+    let StepKind::MatMul { batch, m, k, n, a, b, b_packed, bias } = &step.kind else {
+        return Err(footprint(step, "is not a MatMul step".into()));
+    };
+    let extents =
+        batch.iter().map(|r| cx.size(step, "a batch extent", *r)).collect::<Result<Vec<_>, _>>()?;
+    let (m, k, n) = (cx.size(step, "m", *m)?, cx.size(step, "k", *k)?, cx.size(step, "n", *n)?);
+    let (a_value, b_value, out) = (cx.arg(step, 0)?, cx.arg(step, 1)?, cx.out(step, 0)?);
+    let bias = if *bias { Some(cx.arg(step, 2)?) } else { None };
+    for value in [Some(a_value), Some(b_value), bias, Some(out)].into_iter().flatten() {
+        cx.require_f32(step, value)?;
+    }
+    let nest = |rows, cols| [extents.as_slice(), &[rows, cols]].concat();
+    let a_strides = cx.access(step, a, &nest(m, k), a_value)?;
+    // A packed factor is read as a whole, whatever the access says.
+    let b_strides = if *b_packed {
+        Strided { offset: 0, strides: vec![0; extents.len() + 2] }
+    } else {
+        cx.access(step, b, &nest(k, n), b_value)?
+    };
+    cx.require_len(step, "the output", out, &nest(m, n))?;
+    let batch = extents
+        .iter()
+        .enumerate()
+        .map(|(i, &extent)| {
+            let (a, b) = (a_strides.strides[i] as isize, b_strides.strides[i] as isize);
+            BatchDim { extent, a, b }
+        })
+        .collect();
+    let view = |s: &Strided| -> Result<View, RunError> {
+        let offset = usize::try_from(s.offset)
+            .map_err(|_| footprint(step, format!("a factor starts at element {}", s.offset)))?;
+        let [.., row, col] = s.strides.as_slice() else {
+            return Err(footprint(step, "a factor has fewer than two strides".into()));
+        };
+        Ok(View { offset, row: *row as isize, col: *col as isize })
+    };
+    let call = MatMul {
+        step: step.name.clone(),
+        kernels: cx.kernels()?,
+        batch,
+        m,
+        k,
+        n,
+        a_view: view(&a_strides)?,
+        b_view: view(&b_strides)?,
+        packed: *b_packed,
+        a: a_value,
+        b: b_value,
+        bias,
+        out,
+    };
+    let foot = call.args().footprint().map_err(refused_step(step))?;
+    let fits = |what: &str, end: usize, value| {
+        let have = cx.len(step, value)?;
+        if end <= have { Ok(()) } else { Err(footprint(step, format!("{what} has {have} of {end} elements"))) }
+    };
+    fits("the left factor", foot.a.end, a_value)?;
+    fits("the right factor", if *b_packed { foot.b_packed.end } else { foot.b.end }, b_value)?;
+    if let Some(bias) = bias {
+        cx.require_len(step, "the bias", bias, &[n])?;
+    }
+    Ok(Box::new(call))
+}
+
+impl MatMul {
+    fn args(&self) -> MatMulArgs<'_> {
+        let (batch, a, b) = (self.batch.as_slice(), self.a_view, self.b_view);
+        MatMulArgs { batch, m: self.m, k: self.k, n: self.n, a, b }
+    }
+}
+
+impl Call for MatMul {
+    fn parts(&self, max: usize) -> usize {
+        let batches = self.batch.iter().fold(1usize, |p, d| p.saturating_mul(d.extent));
+        let flops = [self.m, self.k, self.n, 2].iter().fold(batches, |p, d| p.saturating_mul(*d));
+        workers_for(flops, max)
+    }
+
+    fn scratch_bytes(&self) -> usize {
+        if self.packed { 0 } else { MATMUL_SCRATCH * size_of::<f32>() }
+    }
+
+    fn run(
+        &self,
+        mem: &Memory<'_>,
+        part: usize,
+        parts: usize,
+        scratch: &mut [u8],
+    ) -> Result<(), RunError> {
+        // SAFETY: only tile steps are placed over their arguments, so no worker writes the factors.
+        let (a, b) = unsafe { (floats(mem, self.a)?, floats(mem, self.b)?) };
+        let bias = match self.bias {
+            // SAFETY: as above.
+            Some(bias) => Some(unsafe { floats(mem, bias)? }),
+            None => None,
+        };
+        // SAFETY: the kernel writes disjoint elements for different parts.
+        let out = unsafe { floats_out(mem, self.out)? };
+        // SAFETY: every bit pattern is a float; scratch is aligned to 64 bytes.
+        let (_, scratch, _) = unsafe { scratch.align_to_mut::<f32>() };
+        let b = if self.packed { MatB::Packed(b) } else { MatB::Strided { data: b, scratch } };
+        matmul(&self.kernels, &self.args(), a, b, bias, &out, part_of(part, parts))
+            .map_err(|e| refused(&self.step, &e))
+    }
+}

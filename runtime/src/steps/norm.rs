@@ -1,0 +1,100 @@
+//! `Softmax` and `LayerNorm`: f32 rows.
+
+use super::floats::{floats, floats_out, part as part_of, refused, workers_for};
+use super::{Call, PlanCx, footprint};
+use crate::cpu::kernels::{Kernels, NormArgs, SoftmaxArgs, layer_norm, softmax};
+use crate::error::RunError;
+use crate::memory::Memory;
+use crate::program::{Step, StepKind, ValueId};
+
+/// Operations that one element of a row costs, roughly.
+const FLOPS_PER_ELEMENT: usize = 16;
+
+struct Softmax {
+    step: String,
+    kernels: Kernels,
+    args: SoftmaxArgs,
+    x: ValueId,
+    out: ValueId,
+}
+
+pub(super) fn resolve_softmax(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, RunError> {
+    let StepKind::Softmax { rows, cols, log } = step.kind else {
+        return Err(footprint(step, "is not a Softmax step".into()));
+    };
+    let (x, out) = (cx.arg(step, 0)?, cx.out(step, 0)?);
+    let args =
+        SoftmaxArgs { rows: cx.size(step, "rows", rows)?, cols: cx.size(step, "columns", cols)?, log };
+    for value in [x, out] {
+        cx.require_f32(step, value)?;
+        cx.require_len(step, "the tensor", value, &[args.rows, args.cols])?;
+    }
+    Ok(Box::new(Softmax { step: step.name.clone(), kernels: cx.kernels()?, args, x, out }))
+}
+
+impl Call for Softmax {
+    fn parts(&self, max: usize) -> usize {
+        let elements = self.args.rows.saturating_mul(self.args.cols);
+        workers_for(elements.saturating_mul(FLOPS_PER_ELEMENT), max)
+    }
+
+    fn run(&self, mem: &Memory<'_>, part: usize, parts: usize, _: &mut [u8]) -> Result<(), RunError> {
+        // SAFETY: only tile steps are placed over their arguments, so no worker writes what is read here.
+        let x = unsafe { floats(mem, self.x)? };
+        // SAFETY: the kernel writes disjoint elements for different parts.
+        let out = unsafe { floats_out(mem, self.out)? };
+        softmax(&self.kernels, &self.args, x, &out, part_of(part, parts))
+            .map_err(|e| refused(&self.step, &e))
+    }
+}
+
+struct LayerNorm {
+    step: String,
+    kernels: Kernels,
+    args: NormArgs,
+    x: ValueId,
+    scale: ValueId,
+    bias: Option<ValueId>,
+    out: ValueId,
+}
+
+pub(super) fn resolve_layer_norm(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, RunError> {
+    let StepKind::LayerNorm { rows, cols, epsilon, bias, rms } = step.kind else {
+        return Err(footprint(step, "is not a LayerNorm step".into()));
+    };
+    let (x, scale, out) = (cx.arg(step, 0)?, cx.arg(step, 1)?, cx.out(step, 0)?);
+    let bias = if bias { Some(cx.arg(step, 2)?) } else { None };
+    let (rows, cols) = (cx.size(step, "rows", rows)?, cx.size(step, "columns", cols)?);
+    for value in [x, out] {
+        cx.require_f32(step, value)?;
+        cx.require_len(step, "the tensor", value, &[rows, cols])?;
+    }
+    for value in [Some(scale), bias].into_iter().flatten() {
+        cx.require_f32(step, value)?;
+        cx.require_len(step, "scale or bias", value, &[cols])?;
+    }
+    let args = NormArgs { rows, cols, epsilon, rms };
+    let (step, kernels) = (step.name.clone(), cx.kernels()?);
+    Ok(Box::new(LayerNorm { step, kernels, args, x, scale, bias, out }))
+}
+
+impl Call for LayerNorm {
+    fn parts(&self, max: usize) -> usize {
+        let elements = self.args.rows.saturating_mul(self.args.cols);
+        workers_for(elements.saturating_mul(FLOPS_PER_ELEMENT), max)
+    }
+
+    fn run(&self, mem: &Memory<'_>, part: usize, parts: usize, _: &mut [u8]) -> Result<(), RunError> {
+        // SAFETY: only tile steps are placed over their arguments, so no worker writes what is read here.
+        let (x, scale) = unsafe { (floats(mem, self.x)?, floats(mem, self.scale)?) };
+        let bias = match self.bias {
+            // SAFETY: as above.
+            Some(bias) => Some(unsafe { floats(mem, bias)? }),
+            None => None,
+        };
+        // SAFETY: the kernel writes disjoint elements for different parts.
+        let out = unsafe { floats_out(mem, self.out)? };
+        layer_norm(&self.kernels, &self.args, x, scale, bias, &out, part_of(part, parts))
+            .map_err(|e| refused(&self.step, &e))
+    }
+}
