@@ -1,0 +1,149 @@
+//! Speed of the f32 kernels on one thread, in GFLOP/s and as a fraction of the measured peak of multiply-add.
+#![allow(clippy::print_stdout, reason = "the table is this program's result")]
+
+use autoglm_runtime::cpu::kernels::{
+    ConvArgs, KernelError, Kernels, MATMUL_SCRATCH, MatB, MatMulArgs, Part, View, conv, matmul,
+};
+use autoglm_runtime::cpu::pack::{packed_conv_len, packed_gemm_len};
+use autoglm_runtime::cpu::{Isa, SharedMut};
+use std::time::{Duration, Instant};
+
+/// Least time of many runs: on a shared machine the only statistic that means something.
+fn fastest(mut run: impl FnMut() -> Result<(), KernelError>) -> Result<f64, KernelError> {
+    let end = Instant::now() + Duration::from_millis(400);
+    let mut best = f64::INFINITY;
+    while Instant::now() < end {
+        let start = Instant::now();
+        run()?;
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    Ok(best)
+}
+
+/// GFLOP/s of independent multiply-adds in registers.
+#[cfg(target_arch = "x86_64")]
+fn peak(isa: Isa) -> f64 {
+    use std::arch::x86_64::*;
+    const STEPS: usize = 200_000;
+    #[target_feature(enable = "avx2,fma")]
+    fn avx2() -> f32 {
+        let mut acc = [_mm256_set1_ps(1.0); 12];
+        let (a, b) = (_mm256_set1_ps(std::hint::black_box(0.5)), _mm256_set1_ps(std::hint::black_box(0.25)));
+        for _ in 0..STEPS {
+            for x in &mut acc {
+                *x = _mm256_fmadd_ps(*x, a, b);
+            }
+        }
+        acc.into_iter().map(|x| _mm256_cvtss_f32(x)).sum()
+    }
+    #[target_feature(enable = "avx512f")]
+    fn avx512() -> f32 {
+        let mut acc = [_mm512_set1_ps(1.0); 12];
+        let (a, b) = (_mm512_set1_ps(std::hint::black_box(0.5)), _mm512_set1_ps(std::hint::black_box(0.25)));
+        for _ in 0..STEPS {
+            for x in &mut acc {
+                *x = _mm512_fmadd_ps(*x, a, b);
+            }
+        }
+        acc.into_iter().map(|x| _mm512_cvtss_f32(x)).sum()
+    }
+    if !isa.is_available() || isa == Isa::Scalar {
+        return f64::NAN;
+    }
+    let seconds = fastest(|| {
+        // SAFETY: the instruction set is available.
+        std::hint::black_box(unsafe { if isa == Isa::Avx2 { avx2() } else { avx512() } });
+        Ok(())
+    });
+    let lanes = if isa == Isa::Avx2 { 8.0 } else { 16.0 };
+    seconds.map_or(f64::NAN, |seconds| STEPS as f64 * 12.0 * lanes * 2.0 / seconds * 1e-9)
+}
+
+/// Not measured here.
+#[cfg(not(target_arch = "x86_64"))]
+fn peak(_isa: Isa) -> f64 {
+    f64::NAN
+}
+
+/// A matrix multiplication with packed or plain B.
+fn gemm(kernels: &Kernels, m: usize, n: usize, k: usize, packed: bool) -> Result<f64, KernelError> {
+    let args = MatMulArgs { batch: &[], m, k, n, a: View::dense(k), b: View::dense(n) };
+    let a = vec![0.5; m * k];
+    let b = vec![0.5; packed_gemm_len(k, n).unwrap_or(0)];
+    let (mut out, mut scratch) = (vec![0.0; m * n], vec![0.0; MATMUL_SCRATCH]);
+    let out = SharedMut::new(&mut out);
+    fastest(|| {
+        let b = if packed { MatB::Packed(&b) } else { MatB::Strided { data: &b, scratch: &mut scratch } };
+        matmul(kernels, &args, &a, b, None, &out, Part::WHOLE)
+    })
+}
+
+/// A convolution that keeps the size, the padding being part of the input.
+fn convolution(
+    kernels: &Kernels,
+    size: usize,
+    channels: usize,
+    kernel: usize,
+    groups: usize,
+) -> Result<f64, KernelError> {
+    let args = ConvArgs {
+        batch: 1,
+        in_size: [size + kernel - 1; 2],
+        channels,
+        m: channels,
+        kernel: [kernel; 2],
+        stride: [1, 1],
+        dilation: [1, 1],
+        groups,
+    };
+    let foot = args.footprint()?;
+    let (x, w) = (vec![0.5; foot.x.len()], vec![0.5; packed_conv_len(&args.weights()).unwrap_or(0)]);
+    let mut out = vec![0.0; foot.out.len()];
+    let out = SharedMut::new(&mut out);
+    fastest(|| conv(kernels, &args, &x, &w, None, &out, Part::WHOLE))
+}
+
+fn main() -> Result<(), KernelError> {
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+        let kernels = Kernels::new(isa)?;
+        let peak = peak(isa);
+        println!("{}: peak {peak:.1} GFLOP/s", isa.name());
+        let report = |name: &str, macs: usize, seconds: f64| {
+            let speed = macs as f64 * 2e-9 / seconds;
+            println!(
+                "  {name:32} {:9.1} us {speed:7.1} GFLOP/s {:5.1} %",
+                seconds * 1e6,
+                speed / peak * 100.0
+            );
+        };
+        for (m, n, k) in [
+            (128, 768, 768),
+            (128, 3072, 768),
+            (128, 768, 3072),
+            (3136, 64, 576),
+            (3136, 64, 64),
+            (49, 2048, 512),
+            (512, 512, 512),
+            (128, 128, 64),
+        ] {
+            report(&format!("gemm {m}x{n}x{k}"), m * n * k, gemm(&kernels, m, n, k, true)?);
+        }
+        for (m, n, k) in [(128, 768, 768), (128, 128, 64)] {
+            report(&format!("gemm {m}x{n}x{k}, B not packed"), m * n * k, gemm(&kernels, m, n, k, false)?);
+        }
+        for (m, n, k) in [(1, 1000, 2048), (1, 4096, 4096), (3, 1000, 2048)] {
+            let seconds = gemm(&kernels, m, n, k, true)?;
+            report(&format!("gemv {m}x{n}x{k}"), m * n * k, seconds);
+            println!("  {:32} {:9.1} GB/s of B", "", (n * k * 4) as f64 / seconds * 1e-9);
+        }
+        for (size, c) in [(56, 64), (28, 128), (14, 256), (7, 512)] {
+            let seconds = convolution(&kernels, size, c, 3, 1)?;
+            report(&format!("conv 3x3 {size}x{size}x{c}"), size * size * c * c * 9, seconds);
+        }
+        for (size, c) in [(112, 32), (28, 192), (7, 960)] {
+            let seconds = convolution(&kernels, size, c, 3, c)?;
+            report(&format!("depthwise 3x3 {size}x{size}x{c}"), size * size * c * 9, seconds);
+        }
+    }
+    Ok(())
+}

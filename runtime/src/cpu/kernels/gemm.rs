@@ -1,0 +1,327 @@
+//! The indirect GEMM that matrix multiplication and convolution share.
+//!
+//! Loops, outermost first: batch, block of row tiles (its part of A stays in the second-level cache), chunk of the
+//! inner extent, panel of 32 columns, row tile, part of the panel. A chunk after the first goes on from what the
+//! output holds, so every sum is taken in the order of k whatever the blocking.
+
+use super::matmul::BatchDim;
+use super::table::GemmKernel;
+use super::tile::{GemmTile, MAX_ROWS, Taps};
+use super::{Part, balance, share};
+use crate::cpu::pack::PANEL;
+use std::ops::Range;
+
+/// Longest chunk of the inner extent.
+pub(crate) const CHUNK: usize = 512;
+
+/// Elements of A that a block of row tiles may take: 192 KB.
+const BLOCK: usize = 48 * 1024;
+
+/// Where rows of A start, relative to its base.
+pub(crate) enum Rows {
+    /// Row `r` at `r` times this.
+    Linear(isize),
+    /// Row `(image * height + y) * width + x` at `image * image_step + y * y_step + x * x_step`.
+    Pixels { height: usize, width: usize, image_step: isize, y_step: isize, x_step: isize },
+}
+
+impl Rows {
+    /// The starts of `count` rows from `first`.
+    pub(crate) fn fill(&self, first: usize, count: usize) -> [isize; MAX_ROWS] {
+        let mut starts = [0; MAX_ROWS];
+        match *self {
+            Self::Linear(step) => {
+                let mut at = first.cast_signed().wrapping_mul(step);
+                for start in starts.iter_mut().take(count) {
+                    *start = at;
+                    at = at.wrapping_add(step);
+                }
+            }
+            Self::Pixels { height, width, image_step, y_step, x_step } => {
+                let (line, mut x) = (first / width, first % width);
+                let (mut image, mut y) = (line / height, line % height);
+                for start in starts.iter_mut().take(count) {
+                    *start = image.cast_signed().wrapping_mul(image_step)
+                        + y.cast_signed().wrapping_mul(y_step)
+                        + x.cast_signed().wrapping_mul(x_step);
+                    x += 1;
+                    if x == width {
+                        (x, y) = (0, y + 1);
+                    }
+                    if y == height {
+                        (y, image) = (0, image + 1);
+                    }
+                }
+            }
+        }
+        starts
+    }
+}
+
+/// B, with the offset of the batch still to be added.
+pub(crate) enum Operand {
+    Packed(*const f32),
+    Strided { data: *const f32, row: isize, col: isize, scratch: *mut f32 },
+}
+
+/// How operands move from one batch to the next.
+pub(crate) enum Batch<'a> {
+    /// Batch dimensions; packed B and bias stay, the output advances by `out`.
+    Dims { dims: &'a [BatchDim], out: usize },
+    /// Groups of a convolution: every operand advances by a constant.
+    Groups { a: usize, b: usize, n: usize },
+}
+
+/// Offsets of one batch.
+struct Place {
+    a: isize,
+    b: isize,
+    bias: usize,
+    out: usize,
+}
+
+/// A checked problem; sizes are not 0 except `depth` and the number of taps.
+pub(crate) struct Gemm<'a> {
+    pub kernel: GemmKernel,
+    pub m: usize,
+    pub n: usize,
+    /// Elements of a row of A at each tap.
+    pub depth: usize,
+    pub taps: Taps,
+    pub a: *const f32,
+    pub a_step: isize,
+    pub rows: Rows,
+    pub b: Operand,
+    pub bias: *const f32,
+    pub out: *mut f32,
+    pub out_step: usize,
+    pub batches: usize,
+    pub batch: Batch<'a>,
+}
+
+/// A piece of the inner extent: whole taps, or a piece of one tap.
+struct Chunk {
+    taps: Range<usize>,
+    depth: Range<usize>,
+}
+
+impl Gemm<'_> {
+    /// # Safety
+    /// Every element that the formula names is valid, the kernel can run here, and concurrent calls with the same
+    /// problem have the same part count and different part indices.
+    pub(crate) unsafe fn run(&self, part: Part) {
+        let tiles = self.m.div_ceil(self.kernel.tiles.len());
+        let panels = self.n.div_ceil(PANEL);
+        let by_panels = self.prefers_panels(tiles, panels, part.count);
+        let each = if by_panels { panels } else { tiles };
+        let work = part.of(self.batches * each);
+        let mut at = work.start;
+        while at < work.end {
+            let (batch, first) = (at / each, at % each);
+            let last = each.min(first + work.end - at);
+            let (t, p) = if by_panels { (0..tiles, first..last) } else { (first..last, 0..panels) };
+            // SAFETY: the caller's promise; tiles and panels are inside the problem.
+            unsafe { self.batch(&self.place(batch), tiles, t, p) };
+            at += last - first;
+        }
+    }
+
+    /// Whether to share out panels instead of row tiles: if that balances better, or about as well where each part
+    /// would otherwise pack all of B.
+    fn prefers_panels(&self, tiles: usize, panels: usize, parts: usize) -> bool {
+        let by_tiles = balance(self.batches.saturating_mul(tiles), parts);
+        let by_panels = balance(self.batches.saturating_mul(panels), parts);
+        let handicap = if matches!(self.b, Operand::Strided { .. }) { 100 } else { 0 };
+        // A tie goes to tiles: then no part reads another's rows of A.
+        by_panels + handicap > by_tiles
+    }
+
+    fn place(&self, mut index: usize) -> Place {
+        match self.batch {
+            Batch::Dims { dims, out } => {
+                let (mut a, mut b) = (0_isize, 0_isize);
+                let start = index * out;
+                for dim in dims.iter().rev() {
+                    let i = (index % dim.extent).cast_signed();
+                    index /= dim.extent;
+                    a = a.wrapping_add(i.wrapping_mul(dim.a));
+                    b = b.wrapping_add(i.wrapping_mul(dim.b));
+                }
+                if let Operand::Packed(_) = self.b {
+                    b = 0;
+                }
+                Place { a, b, bias: 0, out: start }
+            }
+            Batch::Groups { a, b, n } => Place {
+                a: (index * a).cast_signed(),
+                b: (index * b).cast_signed(),
+                bias: index * n,
+                out: index * n,
+            },
+        }
+    }
+
+    fn chunks(&self) -> usize {
+        if self.depth <= CHUNK {
+            let all = self.depth.saturating_mul(self.taps.count).div_ceil(CHUNK);
+            all.min(self.taps.count).max(1)
+        } else {
+            (self.taps.count * self.depth.div_ceil(CHUNK)).max(1)
+        }
+    }
+
+    fn chunk(&self, index: usize, chunks: usize) -> Chunk {
+        if self.depth <= CHUNK || self.taps.count == 0 {
+            return Chunk { taps: share(self.taps.count, chunks, index), depth: 0..self.depth };
+        }
+        let pieces = self.depth.div_ceil(CHUNK);
+        let tap = index / pieces;
+        Chunk { taps: tap..tap + 1, depth: share(self.depth, pieces, index % pieces) }
+    }
+
+    /// # Safety
+    /// As for [`Self::run`].
+    unsafe fn batch(&self, place: &Place, tiles: usize, t: Range<usize>, panels: Range<usize>) {
+        let chunks = self.chunks();
+        let longest = self.chunk(0, chunks);
+        let row = (longest.taps.len() * longest.depth.len()).max(1);
+        let block = (BLOCK / row / self.kernel.tiles.len()).max(1);
+        let mut first = t.start;
+        while first < t.end {
+            let last = t.end.min(first.saturating_add(block));
+            for index in 0..chunks {
+                let chunk = self.chunk(index, chunks);
+                for panel in panels.clone() {
+                    // SAFETY: the caller's promise.
+                    unsafe { self.panel(place, &chunk, index > 0, panel, tiles, first..last) };
+                }
+            }
+            first = last;
+        }
+    }
+
+    /// # Safety
+    /// As for [`Self::run`].
+    unsafe fn panel(
+        &self,
+        place: &Place,
+        chunk: &Chunk,
+        accumulate: bool,
+        panel: usize,
+        tiles: usize,
+        t: Range<usize>,
+    ) {
+        let first_col = panel * PANEL;
+        let cols = PANEL.min(self.n - first_col);
+        // SAFETY: the caller's promise.
+        let (b, b_step) = unsafe { self.panel_of_b(place, chunk, panel, t.len()) };
+        let mut tile = GemmTile {
+            a: self
+                .a
+                .wrapping_offset(place.a)
+                .wrapping_offset(chunk.depth.start.cast_signed().wrapping_mul(self.a_step)),
+            rows: [0; MAX_ROWS],
+            taps: Taps { first: chunk.taps.start, count: chunk.taps.len(), ..self.taps },
+            depth: chunk.depth.len(),
+            a_step: self.a_step,
+            b,
+            b_step,
+            bias: self.bias,
+            c: self.out,
+            c_step: self.out_step,
+            cols: 0,
+            accumulate,
+        };
+        let out = self.out.wrapping_add(place.out + first_col);
+        for index in t {
+            let rows = share(self.m, tiles, index);
+            tile.rows = self.rows.fill(rows.start, rows.len());
+            let mut col = 0;
+            while col < cols {
+                tile.cols = self.kernel.cols.min(cols - col);
+                tile.b = b.wrapping_add(col);
+                tile.c = out.wrapping_add(rows.start * self.out_step + col);
+                if !self.bias.is_null() {
+                    tile.bias = self.bias.wrapping_add(place.bias + first_col + col);
+                }
+                // SAFETY: the rows and columns are inside the problem; B's panel is 32 wide.
+                unsafe { self.kernel.tiles[rows.len() - 1](&tile) };
+                col += self.kernel.cols;
+            }
+        }
+    }
+
+    /// The start and the row distance of a chunk of a panel of B, packed into the scratch where it has to be.
+    ///
+    /// # Safety
+    /// As for [`Self::run`].
+    unsafe fn panel_of_b(
+        &self,
+        place: &Place,
+        chunk: &Chunk,
+        panel: usize,
+        tiles: usize,
+    ) -> (*const f32, isize) {
+        let first = chunk.taps.start * self.depth + chunk.depth.start;
+        match self.b {
+            Operand::Packed(data) => {
+                let above = panel * self.taps.count * self.depth + first;
+                (data.wrapping_offset(place.b).wrapping_add(above * PANEL), PANEL.cast_signed())
+            }
+            Operand::Strided { data, row, col, scratch } => {
+                let first_col = panel * PANEL;
+                let cols = PANEL.min(self.n - first_col);
+                let start = data
+                    .wrapping_offset(place.b)
+                    .wrapping_offset(first.cast_signed().wrapping_mul(row))
+                    .wrapping_offset(first_col.cast_signed().wrapping_mul(col));
+                // Packing pays only if several row tiles read the panel.
+                if col == 1 && tiles <= 2 && cols.is_multiple_of(self.kernel.cols) {
+                    return (start, row);
+                }
+                // SAFETY: the chunk is inside B, and the scratch holds CHUNK rows.
+                unsafe { pack_panel(start, [row, col], chunk.depth.len(), cols, scratch) };
+                (scratch.cast_const(), PANEL.cast_signed())
+            }
+        }
+    }
+}
+
+/// Copies `depth` rows of up to 32 columns to `dst`, filling rows to 32 with zeros.
+///
+/// # Safety
+/// Elements `i * row + j * col` of `src` are valid for reading, and `depth * 32` of `dst` for writing.
+unsafe fn pack_panel(src: *const f32, [row, col]: [isize; 2], depth: usize, cols: usize, dst: *mut f32) {
+    /// Columns read in turn, so that B's lines and the written ones both stay in the cache.
+    const STRIPE: usize = 8;
+    // SAFETY: the caller's promise; `j` stays below 32.
+    unsafe {
+        if cols < PANEL {
+            std::ptr::write_bytes(dst, 0, depth * PANEL);
+        }
+        if col == 1 {
+            for i in 0..depth {
+                let from = src.wrapping_offset(i.cast_signed().wrapping_mul(row));
+                std::ptr::copy_nonoverlapping(from, dst.add(i * PANEL), cols);
+            }
+            return;
+        }
+        for stripe in (0..cols).step_by(STRIPE) {
+            let width = STRIPE.min(cols - stripe);
+            let base = src.wrapping_offset(stripe.cast_signed().wrapping_mul(col));
+            for i in 0..depth {
+                let from = base.wrapping_offset(i.cast_signed().wrapping_mul(row));
+                let to = dst.add(i * PANEL + stripe);
+                if width == STRIPE {
+                    for j in 0..STRIPE {
+                        *to.add(j) = *from.wrapping_offset(j.cast_signed().wrapping_mul(col));
+                    }
+                } else {
+                    for j in 0..width {
+                        *to.add(j) = *from.wrapping_offset(j.cast_signed().wrapping_mul(col));
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The f32 microkernels.
+//!
+//! Every entry takes the kernels of one instruction set ([`Kernels`]), an argument struct of concrete sizes, slices, and
+//! the [`Part`] of the work to do. It checks the arguments' footprint against the slices, then writes its part of the
+//! output: parts with the same arguments and count write disjoint elements, and all parts together write every
+//! element of the output exactly once, except that a part may rewrite its own elements before it returns.
+
+pub mod conv;
+mod gemm;
+pub mod matmul;
+pub mod norm;
+pub mod pool;
+mod simd;
+pub mod softmax;
+pub mod table;
+mod tile;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub use conv::{ConvArgs, conv};
+pub use matmul::{BatchDim, MATMUL_SCRATCH, MatB, MatMulArgs, View, matmul};
+pub use norm::{NormArgs, layer_norm};
+pub use pool::{PoolArgs, pool};
+pub use softmax::{SoftmaxArgs, softmax};
+pub use table::{KERNELS, KernelFn, KernelRow, Kernels};
+
+use std::ops::Range;
+
+/// Why a kernel refused its arguments.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KernelError {
+    /// An operand is too short for what the arguments say is read or written.
+    #[error("{operand} holds {have} elements, but {need} are needed")]
+    Footprint {
+        /// Which operand.
+        operand: &'static str,
+        /// Elements needed.
+        need: usize,
+        /// Elements there are.
+        have: usize,
+    },
+    /// An access would lie before the start of an operand.
+    #[error("{operand} is accessed before its first element")]
+    BeforeStart {
+        /// Which operand.
+        operand: &'static str,
+    },
+    /// A size does not fit in the address space.
+    #[error("a size overflows")]
+    Overflow,
+    /// The arguments contradict each other.
+    #[error("{0}")]
+    Args(&'static str),
+    /// The machine lacks an instruction set.
+    #[error("this machine does not support {0}")]
+    Unavailable(&'static str),
+}
+
+/// One of `count` parts of a kernel's work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Which part.
+    pub index: usize,
+    /// Number of parts.
+    pub count: usize,
+}
+
+impl Part {
+    /// All the work.
+    pub const WHOLE: Self = Self { index: 0, count: 1 };
+
+    /// Whether the index is one of the parts.
+    pub(crate) fn check(self) -> Result<(), KernelError> {
+        if self.index < self.count { Ok(()) } else { Err(KernelError::Args("part index out of range")) }
+    }
+
+    /// This part's share of `0..total`; shares differ by at most 1 in length.
+    pub(crate) fn of(self, total: usize) -> Range<usize> {
+        share(total, self.count, self.index)
+    }
+}
+
+/// Share `index` of `0..total` cut into `count` even pieces.
+pub(crate) fn share(total: usize, count: usize, index: usize) -> Range<usize> {
+    let (base, extra) = (total / count, total % count);
+    let start = index * base + index.min(extra);
+    start..start + base + usize::from(index < extra)
+}
+
+/// A rectangle of `rows` x `columns` units, cut along the dimension that balances better (rows when equal).
+pub(crate) fn rectangle(rows: usize, columns: usize, part: Part) -> (Range<usize>, Range<usize>) {
+    if balance(columns, part.count) > balance(rows, part.count) {
+        (0..rows, part.of(columns))
+    } else {
+        (part.of(rows), 0..columns)
+    }
+}
+
+/// Permille of `count` workers' time that is used when `units` equal units are shared out.
+pub(crate) fn balance(units: usize, count: usize) -> usize {
+    let rounds = units.div_ceil(count).saturating_mul(count);
+    if rounds == 0 { 1000 } else { (units as u128 * 1000 / rounds as u128) as usize }
+}
+
+/// Product of sizes.
+pub(crate) fn product(sizes: &[usize]) -> Result<usize, KernelError> {
+    if sizes.contains(&0) {
+        return Ok(0);
+    }
+    sizes.iter().try_fold(1_usize, |a, &b| a.checked_mul(b)).ok_or(KernelError::Overflow)
+}
+
+/// The elements from the first to the last that `offset + sum_d i[d] * stride[d]` names, empty if an extent is 0.
+pub(crate) fn span(
+    operand: &'static str,
+    offset: usize,
+    dims: impl Iterator<Item = (usize, isize)> + Clone,
+) -> Result<Range<usize>, KernelError> {
+    if dims.clone().any(|(extent, _)| extent == 0) {
+        return Ok(0..0);
+    }
+    let (mut low, mut high) = (offset as i128, offset as i128);
+    for (extent, stride) in dims {
+        let reach = (extent as i128 - 1).checked_mul(stride as i128).ok_or(KernelError::Overflow)?;
+        let end = if reach < 0 { &mut low } else { &mut high };
+        *end = end.checked_add(reach).ok_or(KernelError::Overflow)?;
+    }
+    let low = usize::try_from(low).map_err(|_| KernelError::BeforeStart { operand })?;
+    let high = isize::try_from(high).map_err(|_| KernelError::Overflow)?;
+    Ok(low..high.cast_unsigned() + 1)
+}
+
+/// Checks that an operand of `have` elements holds `range`.
+pub(crate) fn holds(operand: &'static str, range: &Range<usize>, have: usize) -> Result<(), KernelError> {
+    if range.end <= have { Ok(()) } else { Err(KernelError::Footprint { operand, need: range.end, have }) }
+}
+
+/// The pointer of an operand that may be absent; null then.
+pub(crate) fn optional(operand: Option<&[f32]>) -> *const f32 {
+    operand.map_or(std::ptr::null(), <[f32]>::as_ptr)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_cover_everything_once() {
+        for total in 0..40 {
+            for count in 1..9 {
+                let mut next = 0;
+                for index in 0..count {
+                    let range = Part { index, count }.of(total);
+                    assert_eq!(range.start, next);
+                    assert!(range.len() <= total.div_ceil(count));
+                    next = range.end;
+                }
+                assert_eq!(next, total);
+            }
+        }
+        assert!(Part { index: 2, count: 2 }.check().is_err());
+        assert!(Part { index: 0, count: 0 }.check().is_err());
+    }
+
+    #[test]
+    fn spans_follow_signs_and_refuse_what_does_not_fit() {
+        let of = |offset, dims: &[(usize, isize)]| span("a", offset, dims.iter().copied());
+        assert_eq!(of(10, &[(3, -4), (5, 1)]), Ok(2..15));
+        assert_eq!(of(10, &[(0, isize::MIN), (5, 1)]), Ok(0..0));
+        assert_eq!(of(7, &[(3, -4)]), Err(KernelError::BeforeStart { operand: "a" }));
+        assert_eq!(of(0, &[(usize::MAX, isize::MAX)]), Err(KernelError::Overflow));
+        assert_eq!(of(0, &[(usize::MAX, isize::MAX); 3]), Err(KernelError::Overflow));
+        assert_eq!(of(3, &[(1, isize::MAX)]), Ok(3..4));
+    }
+}

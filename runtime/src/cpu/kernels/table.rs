@@ -1,0 +1,222 @@
+//! The table of kernels and its resolution for an instruction set.
+//!
+//! Names are `<element>_<kernel>[_<rows>x<columns>]__<isa>`.
+
+use super::KernelError;
+use super::norm::{NormRow, norm_row};
+use super::pool::{PoolPixel, pool_pixel};
+use super::simd::{Scalar, Simd};
+use super::softmax::{SoftmaxRow, softmax_row};
+use super::tile::{DepthwiseTile, GemmTile, depthwise_tile, gemm_tile};
+#[cfg(target_arch = "x86_64")]
+use super::x86::{Avx2, Avx512};
+use crate::cpu::Isa;
+
+/// A kernel of some kind. Functions that take a tile of several rows come as one function a row count, least first.
+#[derive(Clone, Copy)]
+pub enum KernelFn {
+    /// Indirect GEMM tiles.
+    Gemm(GemmKernel),
+    /// Depthwise convolution tiles.
+    Depthwise(&'static [unsafe fn(&DepthwiseTile)]),
+    /// One output pixel of a pooling.
+    Pool(unsafe fn(&PoolPixel)),
+    /// One row of a softmax.
+    Softmax(unsafe fn(&SoftmaxRow)),
+    /// One row of a normalisation.
+    Norm(unsafe fn(&NormRow)),
+}
+
+/// Indirect GEMM tiles of up to `tiles.len()` rows.
+#[derive(Clone, Copy)]
+pub struct GemmKernel {
+    /// Columns of a tile; divides the packed panel's width.
+    pub cols: usize,
+    /// The function for `i + 1` rows is `tiles[i]`.
+    pub tiles: &'static [unsafe fn(&GemmTile)],
+}
+
+/// One kernel for one instruction set.
+pub struct KernelRow {
+    /// Its name.
+    pub name: &'static str,
+    /// The instruction set that its functions need.
+    pub isa: Isa,
+    /// Its functions.
+    pub function: KernelFn,
+}
+
+/// A body instantiated for an instruction set, as a function with its target features.
+macro_rules! instance {
+    (Scalar, $($rest:tt)*) => { instance!(@ [] $($rest)*) };
+    (Avx2, $($rest:tt)*) => { instance!(@ [#[target_feature(enable = "avx2,fma")]] $($rest)*) };
+    (Avx512, $($rest:tt)*) => { instance!(@ [#[target_feature(enable = "avx512f,avx2,fma")]] $($rest)*) };
+    (@ [$($attr:tt)*] $args:ty, $body:expr) => {{
+        $($attr)*
+        unsafe fn instance(args: &$args) {
+            // SAFETY: the body's contract is this function's.
+            unsafe { $body(args) }
+        }
+        instance as unsafe fn(&$args)
+    }};
+}
+
+/// A GEMM row: name, instruction set, row counts of its tiles, vectors a tile is wide.
+macro_rules! gemm {
+    ($name:literal, $isa:ident, [$($mr:literal)*] x $nv:literal) => {
+        KernelRow {
+            name: $name,
+            isa: Isa::$isa,
+            function: KernelFn::Gemm(GemmKernel {
+                cols: $nv * <$isa as Simd>::LANES,
+                tiles: &[$(instance!($isa, GemmTile, gemm_tile::<$isa, $mr, $nv>)),*],
+            }),
+        }
+    };
+}
+
+/// A depthwise row: name, instruction set, row counts of its tiles.
+macro_rules! depthwise {
+    ($name:literal, $isa:ident, [$($mr:literal)*]) => {
+        KernelRow {
+            name: $name,
+            isa: Isa::$isa,
+            function: KernelFn::Depthwise(&[
+                $(instance!($isa, DepthwiseTile, depthwise_tile::<$isa, $mr>)),*
+            ]),
+        }
+    };
+}
+
+/// Any other row: name, instruction set, kind, argument type, body.
+macro_rules! single {
+    ($name:literal, $isa:ident, $kind:ident, $args:ty, $body:ident) => {
+        KernelRow {
+            name: $name,
+            isa: Isa::$isa,
+            function: KernelFn::$kind(instance!($isa, $args, $body::<$isa>)),
+        }
+    };
+}
+
+/// All kernels compiled in. Where an instruction set has several GEMM rows, the one with fewer rows a tile serves
+/// matrices that are not higher than it.
+pub static KERNELS: &[KernelRow] = &[
+    gemm!("f32_gemm_4x8__scalar", Scalar, [1 2 3 4] x 1),
+    depthwise!("f32_depthwise_4x8__scalar", Scalar, [1 2 3 4]),
+    single!("f32_pool__scalar", Scalar, Pool, PoolPixel, pool_pixel),
+    single!("f32_softmax__scalar", Scalar, Softmax, SoftmaxRow, softmax_row),
+    single!("f32_norm__scalar", Scalar, Norm, NormRow, norm_row),
+    #[cfg(target_arch = "x86_64")]
+    gemm!("f32_gemm_6x16__avx2", Avx2, [1 2 3 4 5 6] x 2),
+    #[cfg(target_arch = "x86_64")]
+    gemm!("f32_gemm_3x32__avx2", Avx2, [1 2 3] x 4),
+    #[cfg(target_arch = "x86_64")]
+    depthwise!("f32_depthwise_4x16__avx2", Avx2, [1 2 3 4]),
+    #[cfg(target_arch = "x86_64")]
+    single!("f32_pool__avx2", Avx2, Pool, PoolPixel, pool_pixel),
+    #[cfg(target_arch = "x86_64")]
+    single!("f32_softmax__avx2", Avx2, Softmax, SoftmaxRow, softmax_row),
+    #[cfg(target_arch = "x86_64")]
+    single!("f32_norm__avx2", Avx2, Norm, NormRow, norm_row),
+    #[cfg(target_arch = "x86_64")]
+    gemm!("f32_gemm_14x32__avx512", Avx512, [1 2 3 4 5 6 7 8 9 10 11 12 13 14] x 2),
+    #[cfg(target_arch = "x86_64")]
+    depthwise!("f32_depthwise_4x32__avx512", Avx512, [1 2 3 4]),
+    #[cfg(target_arch = "x86_64")]
+    single!("f32_pool__avx512", Avx512, Pool, PoolPixel, pool_pixel),
+    #[cfg(target_arch = "x86_64")]
+    single!("f32_softmax__avx512", Avx512, Softmax, SoftmaxRow, softmax_row),
+    #[cfg(target_arch = "x86_64")]
+    single!("f32_norm__avx512", Avx512, Norm, NormRow, norm_row),
+];
+
+/// The kernels of one instruction set that this machine supports.
+///
+/// **Invariant:** the functions in it can run here; only [`Self::new`] makes one, and it checks.
+#[derive(Clone, Copy)]
+pub struct Kernels {
+    isa: Isa,
+    /// Highest tile.
+    pub(crate) gemm: GemmKernel,
+    /// Widest tile, for few rows.
+    pub(crate) gemm_low: GemmKernel,
+    pub(crate) depthwise: &'static [unsafe fn(&DepthwiseTile)],
+    pub(crate) pool: unsafe fn(&PoolPixel),
+    pub(crate) softmax: unsafe fn(&SoftmaxRow),
+    pub(crate) norm: unsafe fn(&NormRow),
+}
+
+impl Kernels {
+    /// The kernels of `isa`, if the machine supports it.
+    pub fn new(isa: Isa) -> Result<Self, KernelError> {
+        let unavailable = KernelError::Unavailable(isa.name());
+        if !isa.is_available() {
+            return Err(unavailable);
+        }
+        let functions = || KERNELS.iter().filter(|row| row.isa == isa).map(|row| row.function);
+        macro_rules! the {
+            ($kind:ident) => {
+                functions()
+                    .find_map(|f| if let KernelFn::$kind(f) = f { Some(f) } else { None })
+                    .ok_or(unavailable.clone())?
+            };
+        }
+        let gemms =
+            functions().filter_map(|f| if let KernelFn::Gemm(kernel) = f { Some(kernel) } else { None });
+        Ok(Self {
+            isa,
+            gemm: gemms.clone().max_by_key(|k| k.tiles.len()).ok_or(unavailable.clone())?,
+            gemm_low: gemms.min_by_key(|k| k.tiles.len()).ok_or(unavailable.clone())?,
+            depthwise: the!(Depthwise),
+            pool: the!(Pool),
+            softmax: the!(Softmax),
+            norm: the!(Norm),
+        })
+    }
+
+    /// The kernels of [`Isa::detect`].
+    pub fn detect() -> Result<Self, KernelError> {
+        Self::new(Isa::detect())
+    }
+
+    /// Their instruction set.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::kernels::tile::MAX_ROWS;
+    use crate::cpu::pack::PANEL;
+
+    #[test]
+    fn names_say_what_the_rows_are() {
+        for row in KERNELS {
+            let (head, isa) = row.name.split_once("__").unwrap();
+            assert_eq!(isa, row.isa.name());
+            match row.function {
+                KernelFn::Gemm(kernel) => {
+                    assert_eq!(head, format!("f32_gemm_{}x{}", kernel.tiles.len(), kernel.cols));
+                    assert!(PANEL.is_multiple_of(kernel.cols) && kernel.tiles.len() <= MAX_ROWS);
+                }
+                KernelFn::Depthwise(tiles) => {
+                    assert!(head.starts_with(&format!("f32_depthwise_{}x", tiles.len())));
+                    assert!(tiles.len() <= MAX_ROWS);
+                }
+                KernelFn::Pool(_) => assert_eq!(head, "f32_pool"),
+                KernelFn::Softmax(_) => assert_eq!(head, "f32_softmax"),
+                KernelFn::Norm(_) => assert_eq!(head, "f32_norm"),
+            }
+        }
+    }
+
+    #[test]
+    fn every_available_instruction_set_resolves() {
+        for isa in Isa::ALL {
+            assert_eq!(Kernels::new(isa).is_ok(), isa.is_available());
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Kernel bodies that accumulate over shifted rows: the indirect GEMM tile and the depthwise tile.
+
+use super::simd::Simd;
+
+/// Most rows of any tile.
+pub(crate) const MAX_ROWS: usize = 14;
+
+/// How many steps of `k` ahead B is prefetched.
+const AHEAD: isize = 12;
+
+/// Offsets that are added to every row base, one a kernel position: tap `t` is at
+/// `(t / width) * row_step + (t % width) * step`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Taps {
+    /// First tap.
+    pub first: usize,
+    /// Number of taps.
+    pub count: usize,
+    /// Taps of a kernel row; not 0.
+    pub width: usize,
+    /// Distance of neighbours in a kernel row.
+    pub step: isize,
+    /// Distance of kernel rows.
+    pub row_step: isize,
+}
+
+impl Taps {
+    /// A single tap at offset 0.
+    pub(crate) const ONE: Self = Self { first: 0, count: 1, width: 1, step: 0, row_step: 0 };
+
+    #[inline(always)]
+    fn cursor(&self) -> (isize, usize) {
+        let (row, col) = (self.first / self.width, self.first % self.width);
+        let at = (row as isize).wrapping_mul(self.row_step);
+        (at.wrapping_add((col as isize).wrapping_mul(self.step)), col)
+    }
+
+    #[inline(always)]
+    fn advance(&self, (at, col): (isize, usize)) -> (isize, usize) {
+        if col + 1 < self.width {
+            return (at.wrapping_add(self.step), col + 1);
+        }
+        let back = (col as isize).wrapping_mul(self.step);
+        (at.wrapping_sub(back).wrapping_add(self.row_step), 0)
+    }
+}
+
+/// One register tile of an indirect GEMM:
+/// `c[r][j] (+)= sum_t sum_{i < depth} a[rows[r] + tap(t) + i * a_step] * b[(t * depth + i) * b_step + j]`.
+pub struct GemmTile {
+    pub(crate) a: *const f32,
+    pub(crate) rows: [isize; MAX_ROWS],
+    pub(crate) taps: Taps,
+    pub(crate) depth: usize,
+    pub(crate) a_step: isize,
+    pub(crate) b: *const f32,
+    pub(crate) b_step: isize,
+    /// Added once, when not `accumulate`; null for none.
+    pub(crate) bias: *const f32,
+    pub(crate) c: *mut f32,
+    pub(crate) c_step: usize,
+    /// Columns written, at most those of the tile. B is read over the full width.
+    pub(crate) cols: usize,
+    /// Adds to what `c` holds.
+    pub(crate) accumulate: bool,
+}
+
+/// # Safety
+/// The instruction set is available; every element that [`GemmTile`]'s formula names for `MR` rows is valid for
+/// reading (`a`, `b` over `NV * LANES` columns, `bias` over `cols`) or for writing (`c` over `cols`).
+#[inline(always)]
+pub(crate) unsafe fn gemm_tile<S: Simd, const MR: usize, const NV: usize>(t: &GemmTile) {
+    // SAFETY: the caller's promise covers each access: A at the formula's elements, B at full rows, C and bias under
+    // the column masks. Offsets wrap only where the pointer is not used.
+    unsafe {
+        let full = t.cols == NV * S::LANES;
+        let mut masks = [S::mask(0); NV];
+        let mut acc = [[S::splat(0.0); NV]; MR];
+        for (j, mask) in masks.iter_mut().enumerate() {
+            *mask = S::mask(t.cols.saturating_sub(j * S::LANES));
+        }
+        if t.accumulate || !t.bias.is_null() {
+            let (base, step) = if t.accumulate { (t.c.cast_const(), t.c_step) } else { (t.bias, 0) };
+            for (r, row) in acc.iter_mut().enumerate() {
+                for (j, v) in row.iter_mut().enumerate() {
+                    let p = base.wrapping_add(r * step + j * S::LANES);
+                    *v = if full { S::load(p) } else { S::load_mask(p, masks[j]) };
+                }
+            }
+        }
+        let mut b = t.b;
+        let mut cursor = t.taps.cursor();
+        for _ in 0..t.taps.count {
+            let mut rows = [t.a; MR];
+            for (r, row) in rows.iter_mut().enumerate() {
+                *row = t.a.wrapping_offset(t.rows[r].wrapping_add(cursor.0));
+            }
+            b = gemm_run::<S, MR, NV>(t, &rows, b, &mut acc);
+            cursor = t.taps.advance(cursor);
+        }
+        for (r, row) in acc.iter().enumerate() {
+            for (j, &v) in row.iter().enumerate() {
+                let p = t.c.wrapping_add(r * t.c_step + j * S::LANES);
+                if full { S::store(p, v) } else { S::store_mask(p, masks[j], v) }
+            }
+        }
+    }
+}
+
+/// The inner loop over one tap; returns where B goes on.
+///
+/// # Safety
+/// As for [`gemm_tile`], with `rows` the rows' first elements.
+#[inline(always)]
+unsafe fn gemm_run<S: Simd, const MR: usize, const NV: usize>(
+    t: &GemmTile,
+    rows: &[*const f32; MR],
+    mut b: *const f32,
+    acc: &mut [[S::V; NV]; MR],
+) -> *const f32 {
+    let mut i: isize = 0;
+    for _ in 0..t.depth {
+        // SAFETY: element `i` of each row and a full row of B are valid by the caller's promise; prefetching any
+        // address is harmless.
+        unsafe {
+            for line in 0..(NV * S::LANES).div_ceil(16) {
+                S::prefetch(b.wrapping_offset(t.b_step.wrapping_mul(AHEAD)).wrapping_add(line * 16));
+            }
+            if MR < NV {
+                // Fewer rows than vectors: hold the rows' elements and stream B, or registers run out.
+                let mut x = [S::splat(0.0); MR];
+                for (x, row) in x.iter_mut().zip(rows) {
+                    *x = S::splat(*row.offset(i));
+                }
+                for j in 0..NV {
+                    let v = S::load(b.add(j * S::LANES));
+                    for (row, &x) in acc.iter_mut().zip(&x) {
+                        row[j] = S::fma(x, v, row[j]);
+                    }
+                }
+            } else {
+                let mut v = [S::splat(0.0); NV];
+                for (j, v) in v.iter_mut().enumerate() {
+                    *v = S::load(b.add(j * S::LANES));
+                }
+                for (row, a) in acc.iter_mut().zip(rows) {
+                    let x = S::splat(*a.offset(i));
+                    for (sum, &v) in row.iter_mut().zip(&v) {
+                        *sum = S::fma(x, v, *sum);
+                    }
+                }
+            }
+        }
+        i = i.wrapping_add(t.a_step);
+        b = b.wrapping_offset(t.b_step);
+    }
+    b
+}
+
+/// Some output pixels of a depthwise convolution, over `channels` neighbouring channels:
+/// `out[r][c] = sum_t x[rows[r] + tap(t) + c] * w[t * w_step + c] + bias[c]`.
+pub struct DepthwiseTile {
+    pub(crate) x: *const f32,
+    pub(crate) rows: [isize; MAX_ROWS],
+    pub(crate) taps: Taps,
+    pub(crate) w: *const f32,
+    pub(crate) w_step: usize,
+    /// Null for none.
+    pub(crate) bias: *const f32,
+    pub(crate) out: *mut f32,
+    pub(crate) out_step: usize,
+    pub(crate) channels: usize,
+}
+
+/// # Safety
+/// The instruction set is available; the elements of [`DepthwiseTile`]'s formula for `MR` rows are valid.
+#[inline(always)]
+pub(crate) unsafe fn depthwise_tile<S: Simd, const MR: usize>(t: &DepthwiseTile) {
+    let mut c = 0;
+    // SAFETY: blocks are full as long as `c` plus their width is at most `channels`; the last is masked.
+    unsafe {
+        while c + 2 * S::LANES <= t.channels {
+            depthwise_block::<S, MR, 2, false>(t, c);
+            c += 2 * S::LANES;
+        }
+        while c + S::LANES <= t.channels {
+            depthwise_block::<S, MR, 1, false>(t, c);
+            c += S::LANES;
+        }
+        if c < t.channels {
+            depthwise_block::<S, MR, 1, true>(t, c);
+        }
+    }
+}
+
+/// # Safety
+/// As for [`depthwise_tile`]; not `TAIL` only when `c + NV * LANES <= channels`.
+#[inline(always)]
+unsafe fn depthwise_block<S: Simd, const MR: usize, const NV: usize, const TAIL: bool>(
+    t: &DepthwiseTile,
+    c: usize,
+) {
+    // SAFETY: the caller's promise covers the formula's elements; in the tail only lanes below `channels` are touched.
+    unsafe {
+        let mask = S::mask(t.channels - c);
+        let mut acc = [[S::splat(0.0); NV]; MR];
+        if !t.bias.is_null() {
+            for (j, sum) in acc[0].iter_mut().enumerate() {
+                *sum = load::<S, TAIL>(t.bias.add(c + j * S::LANES), mask);
+            }
+            acc = [acc[0]; MR];
+        }
+        let mut cursor = t.taps.cursor();
+        let mut w = t.w.wrapping_add(c);
+        for _ in 0..t.taps.count {
+            let mut v = [S::splat(0.0); NV];
+            for (j, v) in v.iter_mut().enumerate() {
+                *v = load::<S, TAIL>(w.add(j * S::LANES), mask);
+            }
+            for (r, row) in acc.iter_mut().enumerate() {
+                let x = t.x.wrapping_offset(t.rows[r].wrapping_add(cursor.0)).wrapping_add(c);
+                for (j, sum) in row.iter_mut().enumerate() {
+                    *sum = S::fma(load::<S, TAIL>(x.add(j * S::LANES), mask), v[j], *sum);
+                }
+            }
+            w = w.wrapping_add(t.w_step);
+            cursor = t.taps.advance(cursor);
+        }
+        for (r, row) in acc.iter().enumerate() {
+            for (j, &v) in row.iter().enumerate() {
+                let p = t.out.add(r * t.out_step + c + j * S::LANES);
+                if TAIL { S::store_mask(p, mask, v) } else { S::store(p, v) }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// The instruction set is available and the lanes read (those of `mask` in the tail) are valid.
+#[inline(always)]
+unsafe fn load<S: Simd, const TAIL: bool>(p: *const f32, mask: S::M) -> S::V {
+    // SAFETY: the caller's promise.
+    unsafe { if TAIL { S::load_mask(p, mask) } else { S::load(p) } }
+}
