@@ -102,7 +102,7 @@ impl PartialEq for AlignedBuf {
 }
 
 /// What a value's address is relative to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Region {
     /// The caller's input buffer with this index.
     Input(u32),

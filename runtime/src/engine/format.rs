@@ -19,8 +19,9 @@ pub const HEADER_LEN: usize = 64;
 pub const ENTRY_LEN: usize = 64;
 /// Largest number of sections; header and table then always fit the first page.
 pub const MAX_SECTIONS: usize = 16;
-/// Largest program section, in bytes.
-pub const MAX_PROGRAM: u64 = 256 << 20;
+/// Largest program section, in bytes. Decoded, a program takes up to some forty times its encoded size, so this bounds
+/// what a hostile file can make a reader allocate; a program of 100,000 steps takes about 6 MiB.
+pub const MAX_PROGRAM: u64 = 64 << 20;
 /// Largest manifest, in bytes: protobuf decodes to many times its size, and real manifests are a few kilobytes.
 pub const MAX_MANIFEST: u64 = 8 << 20;
 

@@ -1,5 +1,5 @@
 //! Programs that several tests use.
-#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 #![allow(clippy::unwrap_used, reason = "test helpers fail by panicking")]
 
 use autoglm_runtime::elem::ElemType;

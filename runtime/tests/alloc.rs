@@ -1,0 +1,59 @@
+//! After the first run for given shapes, runs allocate nothing. Alone in its process, because it counts allocations
+//! of all threads.
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+mod common;
+
+use autoglm_runtime::elem::ElemType;
+use autoglm_runtime::session::{Session, SessionOptions};
+use autoglm_runtime::tensor::HostTensor;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+struct Counting;
+
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: everything is left to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        CALLS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: by the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: by the caller's promise.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn runs_of_known_shapes_allocate_nothing() {
+    let engine = common::engine(common::engine_bytes(common::rows_program));
+    let options = SessionOptions { threads: 3, max_plans: 4, ..SessionOptions::default() };
+    let mut session = Session::new(engine, options).unwrap();
+    let x = HostTensor::zeros(ElemType::F32, &[10, 4]).unwrap();
+    let pick = HostTensor::from_i64(&[1], &[5]).unwrap();
+    // The longer index makes every worker useful.
+    let indices =
+        [vec![1i64, -2], vec![3; 20_000]].map(|idx| HostTensor::from_i64(&[idx.len()], &idx).unwrap());
+    let mut y = HostTensor::zeros(ElemType::F32, &[2]).unwrap();
+    let mut z = HostTensor::zeros(ElemType::I64, &[3]).unwrap();
+    let mut w = indices.each_ref().map(|i| HostTensor::zeros(ElemType::F32, &[i.dims[0], 4]).unwrap());
+    let mut before = 0;
+    for round in 0..50 {
+        if round == 2 {
+            before = CALLS.load(Ordering::Relaxed);
+        }
+        for (index, w) in indices.iter().zip(&mut w) {
+            let inputs = [x.as_ref(), index.as_ref(), pick.as_ref()];
+            session.run(&inputs, &mut [y.as_mut(), z.as_mut(), w.as_mut()]).unwrap();
+        }
+    }
+    assert_eq!(CALLS.load(Ordering::Relaxed) - before, 0);
+    assert_eq!(z.to_i64().unwrap(), [10, 5, 20_010]);
+}
