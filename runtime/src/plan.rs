@@ -260,7 +260,11 @@ fn may_alias(
         && is_dense(write, dims, regs, sizes.bytes(value) / elem_size(value).max(1))
 }
 
+/// Whether an element is read before anything is stored at its index: the loop stores once, after the load.
 fn loads_before_store(tile: &TileProgram, arg: u16, out: u16) -> bool {
+    if tile.body.iter().filter(|i| matches!(i, Instr::Store { .. })).count() != 1 {
+        return false;
+    }
     let store = tile.body.iter().position(|i| matches!(i, Instr::Store { out: o, .. } if *o == out));
     let load = tile.body.iter().rposition(|i| matches!(i, Instr::Load { arg: a } if *a == arg));
     match (load, store) {

@@ -35,9 +35,10 @@ fn kernel(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
         return Err(Failure::Invalid(format!("a weight of rank {}", weight.shape.len())));
     };
     let groups = node.attrs.int("groups").max(1) as usize;
-    let shape = pack::ConvShape { m, c_per_group: per_group, kh, kw, groups };
-    let mut packed = vec![0f32; pack::packed_conv_len(&shape)];
-    pack::pack_conv(&f32s(&weight.data), &shape, &mut packed);
+    let shape = pack::ConvWeights { m, c: per_group, kernel: [kh, kw], groups };
+    let too_large = || Failure::Unsupported(format!("a weight of {:?} in {groups} groups", weight.shape));
+    let mut packed = vec![0f32; pack::packed_conv_len(&shape).ok_or_else(too_large)?];
+    pack::pack_conv(&f32s(&weight.data), &shape, &mut packed).map_err(|e| Failure::Invalid(e.to_string()))?;
     drop(weight);
     let weight = store_f32(cx, &packed)?;
     let mut source = cx.value(node.args[0])?;

@@ -125,8 +125,9 @@ fn packed_weight(cx: &mut Lowering<'_>, v: ValueId) -> Result<rt::ValueId, Failu
     let rank = tensor.shape.len();
     let (k, n) = (tensor.shape[rank - 2], tensor.shape[rank - 1]);
     let source = f32s(&tensor.data);
-    let mut packed = vec![0f32; pack::packed_gemm_len(k, n)];
-    pack::pack_gemm_b(&source, k, n, n, 1, &mut packed);
+    let too_large = || Failure::Unsupported(format!("a weight of {k} x {n} overflows"));
+    let mut packed = vec![0f32; pack::packed_gemm_len(k, n).ok_or_else(too_large)?];
+    pack::pack_gemm_b(&source, k, n, n, 1, &mut packed).map_err(|e| Failure::Invalid(e.to_string()))?;
     store_f32(cx, &packed)
 }
 
