@@ -141,10 +141,8 @@ fn sample_tile() -> TileProgram {
 pub fn all_kinds_program(writer: &mut EngineWriter) -> Program {
     let (offset, len) = writer.add_weight(&[1; 64]).unwrap();
     let (n, one) = (0, 1);
-    let access = |rank: usize| Access { offset: 2, strides: vec![one; rank] };
     let f32s = ElemType::F32;
     let temp = |dims: &[Reg]| value(f32s, dims, Storage::Temp);
-    let pair = [one, one];
     Program {
         inputs: vec![port("x", 0, &["n", "n"])],
         outputs: vec![port("y", 3, &["n", "n"]), port("i", 10, &["1"])],
@@ -179,56 +177,63 @@ pub fn all_kinds_program(writer: &mut EngineWriter) -> Program {
             value(ElemType::I64, &[one], Storage::Temp),
         ],
         tiles: vec![sample_tile()],
-        steps: vec![
-            step(
-                "tile",
-                StepKind::Tile { tile: 0, dims: vec![n, n], reads: vec![access(2)], writes: vec![access(1)] },
-                &[0],
-                &[2],
-            ),
-            step(
-                "matmul",
-                StepKind::MatMul {
-                    batch: vec![],
-                    m: n,
-                    k: n,
-                    n,
-                    a: access(2),
-                    b: access(2),
-                    b_packed: false,
-                    bias: true,
-                },
-                &[0, 0, 2],
-                &[4],
-            ),
-            step(
-                "conv",
-                StepKind::Conv { kernel: pair, stride: pair, dilation: pair, groups: one, m: n, bias: true },
-                &[4, 0, 1],
-                &[5],
-            ),
-            step(
-                "pool",
-                StepKind::Pool {
-                    mode: PoolMode::AverageIncludePad,
-                    kernel: pair,
-                    stride: pair,
-                    dilation: pair,
-                    pad: pair,
-                    pad_end: pair,
-                },
-                &[5],
-                &[6],
-            ),
-            step("softmax", StepKind::Softmax { rows: n, cols: n, log: true }, &[6], &[7]),
-            step(
-                "norm",
-                StepKind::LayerNorm { rows: n, cols: n, epsilon: 1e-5, bias: true, rms: false },
-                &[7, 1, 2],
-                &[8],
-            ),
-            step("dims", StepKind::Dims { elems: vec![n] }, &[], &[10]),
-            step("gather", StepKind::Gather { outer: one, axis: n, inner: n, count: one }, &[8, 10], &[3]),
-        ],
+        steps: all_kinds_steps(),
     }
+}
+
+fn all_kinds_steps() -> Vec<Step> {
+    let (n, one) = (0, 1);
+    let access = |rank: usize| Access { offset: 2, strides: vec![one; rank] };
+    let pair = [one, one];
+    vec![
+        step(
+            "tile",
+            StepKind::Tile { tile: 0, dims: vec![n, n], reads: vec![access(2)], writes: vec![access(1)] },
+            &[0],
+            &[2],
+        ),
+        step(
+            "matmul",
+            StepKind::MatMul {
+                batch: vec![],
+                m: n,
+                k: n,
+                n,
+                a: access(2),
+                b: access(2),
+                b_packed: false,
+                bias: true,
+            },
+            &[0, 0, 2],
+            &[4],
+        ),
+        step(
+            "conv",
+            StepKind::Conv { kernel: pair, stride: pair, dilation: pair, groups: one, m: n, bias: true },
+            &[4, 0, 1],
+            &[5],
+        ),
+        step(
+            "pool",
+            StepKind::Pool {
+                mode: PoolMode::AverageIncludePad,
+                kernel: pair,
+                stride: pair,
+                dilation: pair,
+                pad: pair,
+                pad_end: pair,
+            },
+            &[5],
+            &[6],
+        ),
+        step("softmax", StepKind::Softmax { rows: n, cols: n, log: true }, &[6], &[7]),
+        step(
+            "norm",
+            StepKind::LayerNorm { rows: n, cols: n, epsilon: 1e-5, bias: true, rms: false },
+            &[7, 1, 2],
+            &[8],
+        ),
+        step("dims", StepKind::Dims { elems: vec![n] }, &[], &[10]),
+        step("gather", StepKind::Gather { outer: one, axis: n, inner: n, count: one }, &[8, 10], &[3]),
+    ]
 }
