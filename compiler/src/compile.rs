@@ -40,8 +40,8 @@ pub struct Report {
     pub imported_nodes: usize,
     /// Nodes that were lowered.
     pub final_nodes: usize,
-    /// Steps of the engine.
-    pub steps: usize,
+    /// Kinds of the engine's steps, in order.
+    pub step_kinds: Vec<&'static str>,
 }
 
 /// Sees the graph after every phase; `import` comes first.
@@ -64,11 +64,11 @@ pub fn compile(
     let program = lower(&graph, &mut sink).map_err(|errors| errors.iter().map(diagnostic).collect::<Vec<_>>())?;
     clock.lap("lower");
     let manifest = manifest(model, &graph, options);
-    let steps = program.steps.len();
+    let step_kinds = program.steps.iter().map(|s| s.kind.name()).collect();
     let bytes = sink.writer.finish(&manifest, &program).map_err(|e| vec![emission(&e)])?;
     clock.lap("emit");
     let final_nodes = graph.nodes.len();
-    Ok((bytes, Report { phases: clock.laps, warnings, imported_nodes, final_nodes, steps }))
+    Ok((bytes, Report { phases: clock.laps, warnings, imported_nodes, final_nodes, step_kinds }))
 }
 
 /// The imported graph and what the import warned about.

@@ -356,6 +356,11 @@ impl Plan {
         &self.output_dims
     }
 
+    /// Arithmetic operations of the matrix products and convolutions of one run.
+    pub fn flops(&self) -> u64 {
+        self.steps.iter().fold(0, |sum, step| sum.saturating_add(step.call.flops()))
+    }
+
     /// Scratch bytes of all workers together.
     pub fn scratch_bytes(&self) -> usize {
         self.scratch_bytes

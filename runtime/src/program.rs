@@ -339,6 +339,27 @@ pub enum ScatterMode {
     Min,
 }
 
+impl StepKind {
+    /// The kind's name.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            StepKind::Tile { .. } => "Tile",
+            StepKind::MatMul { .. } => "MatMul",
+            StepKind::Conv { .. } => "Conv",
+            StepKind::Pool { .. } => "Pool",
+            StepKind::Softmax { .. } => "Softmax",
+            StepKind::LayerNorm { .. } => "LayerNorm",
+            StepKind::Gather { .. } => "Gather",
+            StepKind::GatherNd { .. } => "GatherNd",
+            StepKind::ScatterNd { .. } => "ScatterNd",
+            StepKind::GatherElements { .. } => "GatherElements",
+            StepKind::ScatterElements { .. } => "ScatterElements",
+            StepKind::TopK { .. } => "TopK",
+            StepKind::Dims { .. } => "Dims",
+        }
+    }
+}
+
 /// What a pooling window computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PoolMode {

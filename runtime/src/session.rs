@@ -97,6 +97,11 @@ impl Session {
         Ok(self.plan(inputs)?.output_dims())
     }
 
+    /// The plan that was used last.
+    pub fn last_plan(&self) -> Option<&Plan> {
+        self.plans.entries.iter().max_by_key(|e| e.used).map(|e| &e.plan)
+    }
+
     /// The plan for these inputs, made if there is none yet.
     pub fn plan(&mut self, inputs: &[TensorRef<'_>]) -> Result<&Plan, RunError> {
         let at = self.find_plan(inputs)?;

@@ -148,7 +148,12 @@ fn error(failure: Failure, op: &str, loc: &str) -> LowerError {
     LowerError { code, op: op.into(), loc: loc.into(), message }
 }
 
-/// The engine's element type for an IR element type.
+/// The engine's element type for an IR element type; none for strings.
+pub fn elem_type(dtype: DType) -> Option<ElemType> {
+    elem(dtype).ok()
+}
+
+/// As [`elem_type`], with the reason.
 pub(crate) fn elem(dtype: DType) -> Result<ElemType, Failure> {
     use ElemType as E;
     Ok(match dtype {

@@ -96,10 +96,13 @@ impl MatMul {
 }
 
 impl Call for MatMul {
+    fn flops(&self) -> u64 {
+        let batches = self.batch.iter().fold(1u64, |p, d| p.saturating_mul(d.extent as u64));
+        [self.m, self.k, self.n, 2].iter().fold(batches, |p, d| p.saturating_mul(*d as u64))
+    }
+
     fn parts(&self, max: usize) -> usize {
-        let batches = self.batch.iter().fold(1usize, |p, d| p.saturating_mul(d.extent));
-        let flops = [self.m, self.k, self.n, 2].iter().fold(batches, |p, d| p.saturating_mul(*d));
-        workers_for(flops, max)
+        workers_for(self.flops() as usize, max)
     }
 
     fn scratch_bytes(&self) -> usize {

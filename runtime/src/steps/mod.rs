@@ -31,6 +31,11 @@ pub trait Call: Send + Sync {
         max.min(1)
     }
 
+    /// Arithmetic operations of the step, for kernels that are limited by arithmetic; a multiply-add counts 2.
+    fn flops(&self) -> u64 {
+        0
+    }
+
     /// Bytes of scratch memory that each worker needs.
     fn scratch_bytes(&self) -> usize {
         0

@@ -1,0 +1,222 @@
+//! The backend of the real program: the compiler, the runtime and the reference interpreter.
+
+mod engine;
+mod interpreter;
+
+use crate::backend::{
+    Backend, CompileRequest, Compiled, Engine, KeepIr, OpenOptions, Phase, Port, PortDim, Signature,
+};
+use crate::error::{CliError, Exit};
+use autoglm_compiler::compile::{CompileOptions, compile};
+use autoglm_compiler::diag::{Class, Diagnostic, Severity};
+use autoglm_compiler::import::{Imported, import};
+use autoglm_compiler::onnx::error::ReadError;
+use autoglm_compiler::onnx::file::{self, ModelFile};
+use autoglm_compiler::onnx::limits::Limits;
+use autoglm_ir::{DType, Dim, Graph};
+use autoglm_passes as passes;
+use autoglm_runtime::elem::ElemType;
+use autoglm_runtime::engine::write::EngineWriter;
+use autoglm_runtime::engine::{Engine as EngineFile, Mode};
+use autoglm_runtime::error::{EngineError, RunError};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Compiler and runtime.
+pub struct Linked;
+
+impl Backend for Linked {
+    fn compile(&self, request: &CompileRequest) -> Result<Compiled, CliError> {
+        let mut model = open_model(request)?;
+        let options = options(request)?;
+        let writer = match &request.output {
+            Some(path) => EngineWriter::create(path),
+            None => EngineWriter::in_memory(),
+        };
+        let mut texts = Vec::new();
+        let mut before = Vec::new();
+        let mut keep = |name: &'static str, graph: &Graph| {
+            if name == "import" {
+                before = count(graph.nodes.iter().map(|n| n.op.name()));
+            }
+            let wanted = match &request.keep_ir {
+                KeepIr::No => false,
+                KeepIr::Phase(phase) => phase == name,
+                KeepIr::All => true,
+            };
+            if wanted {
+                texts.push((name, autoglm_ir::text::print(graph)));
+            }
+        };
+        let writer = writer.map_err(|e| engine_error(&e))?;
+        let (engine, report) = compile(&mut model, &options, writer, &mut keep).map_err(|e| all(&e))?;
+        let phase = |(name, time): &(&'static str, _)| {
+            let ir = texts.iter().find(|(n, _)| n == name).map(|(_, text)| text.clone());
+            Phase { name: (*name).into(), time: *time, ir }
+        };
+        Ok(Compiled {
+            engine,
+            phases: report.phases.iter().map(phase).collect(),
+            ops_before: before,
+            ops_after: count(report.step_kinds.iter().copied()),
+            warnings: report.warnings.iter().map(ToString::to_string).collect(),
+        })
+    }
+
+    fn open(&self, path: &Path, options: &OpenOptions) -> Result<Box<dyn Engine>, CliError> {
+        if is_engine(path)? {
+            if options.interp {
+                return Err(CliError::usage("the reference interpreter runs ONNX models, not engines"));
+            }
+            let mode = if options.mmap { Mode::Map } else { Mode::Read };
+            let file = EngineFile::open_with(path, mode).map_err(|e| engine_error(&e))?;
+            return Ok(Box::new(engine::Native::new(file, options)?));
+        }
+        let request = CompileRequest::of_model(path);
+        let mut model = open_model(&request)?;
+        if options.interp {
+            let Imported { graph, .. } = import(&model, &self::options(&request)?.import).map_err(|e| all(&e))?;
+            return Ok(Box::new(interpreter::Interpreter::new(graph)?));
+        }
+        let writer = EngineWriter::in_memory().map_err(|e| engine_error(&e))?;
+        let compiled = compile(&mut model, &self::options(&request)?, writer, &mut |_, _| {});
+        let (bytes, _) = compiled.map_err(|e| all(&e))?;
+        drop(model);
+        let file = EngineFile::from_bytes(Arc::from(bytes)).map_err(|e| engine_error(&e))?;
+        Ok(Box::new(engine::Native::new(file, options)?))
+    }
+
+    fn check(&self, request: &CompileRequest) -> Result<Vec<CliError>, CliError> {
+        let mut model = open_model(request)?;
+        let writer = EngineWriter::in_memory().map_err(|e| engine_error(&e))?;
+        match compile(&mut model, &options(request)?, writer, &mut |_, _| {}) {
+            Ok(_) => Ok(Vec::new()),
+            Err(problems) => Ok(problems.iter().map(diagnostic).collect()),
+        }
+    }
+
+    fn opt(&self, text: &str, pass_names: &[String], rule: Option<&str>) -> Result<String, CliError> {
+        if let Some(rule) = rule {
+            return Err(CliError::new("E0302", Exit::Unsupported, format!("there is no rule `{rule}`")));
+        }
+        let graphs = autoglm_ir::text::parse(text).map_err(|errors| {
+            let list = errors.iter().map(|e| CliError::new("E0201", Exit::Invalid, e.to_string())).collect();
+            CliError::all(list).unwrap_or_else(|| CliError::new("E0201", Exit::Invalid, "no graph"))
+        })?;
+        let mut out = String::new();
+        for mut graph in graphs {
+            for name in pass_names {
+                let known: Vec<&str> = passes::PIPELINE.iter().map(|p| p.name).collect();
+                let pass = passes::by_name(name).ok_or_else(|| crate::spec::unknown_name("pass", name, &known))?;
+                graph = passes::run(pass, &graph, &passes::Options::default())
+                    .map_err(|e| CliError::new("E0301", Exit::Internal, e.to_string()))?;
+            }
+            out.push_str(&autoglm_ir::text::print(&graph));
+        }
+        Ok(out)
+    }
+}
+
+fn is_engine(path: &Path) -> Result<bool, CliError> {
+    use std::io::Read as _;
+    let mut head = [0; 8];
+    let mut file = std::fs::File::open(path).map_err(|e| CliError::io(path, "cannot read", &e))?;
+    let n = file.read(&mut head).map_err(|e| CliError::io(path, "cannot read", &e))?;
+    Ok(head[..n].starts_with(&autoglm_runtime::engine::format::MAGIC[..]))
+}
+
+fn open_model(request: &CompileRequest) -> Result<ModelFile, CliError> {
+    file::open(&request.model, &limits(request)?).map_err(|e| read_error(&e))
+}
+
+fn limits(request: &CompileRequest) -> Result<Limits, CliError> {
+    let mut limits = Limits::default();
+    for limit in &request.limits {
+        limits.set(&limit.key, limit.value).map_err(CliError::usage)?;
+    }
+    limits.allow_external_links = request.allow_external_links;
+    Ok(limits)
+}
+
+fn options(request: &CompileRequest) -> Result<CompileOptions, CliError> {
+    let mut options = CompileOptions { optimise: !request.no_opt, ..CompileOptions::default() };
+    options.import.limits = limits(request)?;
+    options.import.dim_bounds = request.dims.iter().map(|b| (b.symbol.clone(), b.min, b.max)).collect();
+    Ok(options)
+}
+
+/// How often each name occurs, sorted by name.
+fn count<'a>(names: impl Iterator<Item = &'a str>) -> Vec<(String, u64)> {
+    let mut counts = BTreeMap::new();
+    names.for_each(|name| *counts.entry(name.to_string()).or_insert(0) += 1);
+    counts.into_iter().collect()
+}
+
+fn diagnostic(d: &Diagnostic) -> CliError {
+    let exit = match d.class {
+        Class::Invalid => Exit::Invalid,
+        Class::Unsupported => Exit::Unsupported,
+        Class::Budget => Exit::Budget,
+        Class::Internal => Exit::Internal,
+    };
+    let mut error = CliError::new(d.code, exit, d.title.clone());
+    if let Some(node) = &d.node {
+        error = error.detail(format!("node {node:?}"));
+    }
+    error = d.notes.iter().fold(error, |e, note| e.detail(note.clone()));
+    match &d.help {
+        Some(help) => error.help(help.clone()),
+        None => error,
+    }
+}
+
+fn all(problems: &[Diagnostic]) -> CliError {
+    let errors = problems.iter().filter(|p| p.severity == Severity::Error).map(diagnostic).collect();
+    CliError::all(errors).unwrap_or_else(|| CliError::new("E0001", Exit::Internal, "failed without a reason"))
+}
+
+fn read_error(error: &ReadError) -> CliError {
+    diagnostic(&Diagnostic::from(error.clone()))
+}
+
+fn engine_error(error: &EngineError) -> CliError {
+    let exit = match error {
+        EngineError::Hash { .. } => Exit::Integrity,
+        EngineError::Version { .. } => Exit::Target,
+        _ => Exit::Invalid,
+    };
+    CliError::new(error.code(), exit, error.to_string())
+}
+
+fn run_error(error: &RunError) -> CliError {
+    let exit = match error {
+        RunError::Unsupported { .. } => Exit::Unsupported,
+        RunError::Memory { .. } | RunError::OutOfMemory(_) => Exit::Budget,
+        RunError::Panic(_) => Exit::Internal,
+        _ => Exit::Invalid,
+    };
+    CliError::new(error.code(), exit, error.to_string())
+}
+
+/// The engine's element type for the interpreter's.
+fn elem(dtype: DType) -> Result<ElemType, CliError> {
+    autoglm_compiler::lower::elem_type(dtype)
+        .ok_or_else(|| CliError::new("E0132", Exit::Unsupported, format!("{dtype} tensors cannot be exchanged")))
+}
+
+fn port_dim(text: &str) -> PortDim {
+    text.parse().map_or_else(|_| PortDim::Symbol(text.into()), PortDim::Fixed)
+}
+
+/// The signature of a graph.
+fn signature(graph: &Graph) -> Result<Signature, CliError> {
+    let port = |name: &str, v| -> Result<Port, CliError> {
+        let ty = graph.ty(v);
+        let dim = |d: &Dim| d.as_usize().map_or_else(|| PortDim::Symbol(d.to_string()), PortDim::Fixed);
+        Ok(Port { name: name.into(), elem: elem(ty.dtype)?, dims: ty.shape.iter().map(dim).collect() })
+    };
+    let inputs = graph.inputs.iter().map(|v| port(&graph.value(*v).name, *v)).collect::<Result<_, _>>()?;
+    let outputs = graph.outputs.iter().map(|o| port(&o.name, o.value)).collect::<Result<_, _>>()?;
+    Ok(Signature { inputs, outputs })
+}

@@ -1,0 +1,80 @@
+//! A model in the reference interpreter.
+
+use super::signature;
+use crate::backend::{Description, Engine, Signature};
+use crate::error::{CliError, Exit};
+use crate::tensor::Array;
+use autoglm_ir::{Graph, Tensor, interp};
+
+/// A graph with its bound inputs.
+pub(super) struct Interpreter {
+    graph: Graph,
+    signature: Signature,
+    inputs: Vec<Tensor>,
+    outputs: Vec<Tensor>,
+}
+
+impl Interpreter {
+    pub(super) fn new(graph: Graph) -> Result<Interpreter, CliError> {
+        let signature = signature(&graph)?;
+        Ok(Interpreter { graph, signature, inputs: Vec::new(), outputs: Vec::new() })
+    }
+}
+
+fn array(tensor: &Tensor) -> Result<Array, CliError> {
+    Array::new(super::elem(tensor.dtype)?, tensor.shape.clone(), tensor.data.to_vec())
+}
+
+fn failed(error: &interp::RunError) -> CliError {
+    CliError::new("E0701", Exit::Invalid, error.to_string())
+}
+
+impl Engine for Interpreter {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn bind(&mut self, inputs: Vec<Array>) -> Result<(), CliError> {
+        let tensor = |(array, input): (Array, &autoglm_ir::ValueId)| {
+            let dtype = self.graph.ty(*input).dtype;
+            let what = array.describe();
+            Tensor::from_bytes(dtype, array.dims, array.bytes.into())
+                .ok_or_else(|| CliError::new("E0602", Exit::Invalid, format!("{what} does not fit {dtype}")))
+        };
+        self.inputs = inputs.into_iter().zip(&self.graph.inputs).map(tensor).collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<(), CliError> {
+        self.outputs = interp::run(&self.graph, &self.inputs).map_err(|e| failed(&e))?;
+        Ok(())
+    }
+
+    fn outputs(&mut self) -> Result<Vec<Array>, CliError> {
+        self.outputs.iter().map(array).collect()
+    }
+
+    fn taps(&mut self) -> Result<Vec<(String, Array)>, CliError> {
+        let mut taps = Vec::new();
+        let graph = &self.graph;
+        interp::run_tapped(graph, &self.inputs, &mut |node, results| {
+            for (value, tensor) in node.outs.iter().zip(results) {
+                let name = &graph.value(*value).name;
+                if !name.is_empty() {
+                    taps.push((name.clone(), array(tensor)));
+                }
+            }
+        })
+        .map_err(|e| failed(&e))?;
+        taps.into_iter().map(|(name, array)| Ok((name, array?))).collect()
+    }
+
+    fn describe(&self) -> Description {
+        let ops = super::count(self.graph.nodes.iter().map(|n| n.op.name()));
+        Description { ops, ..Description::default() }
+    }
+
+    fn flops(&self) -> Option<f64> {
+        None
+    }
+}
