@@ -1,8 +1,11 @@
 //! ONNX import, lowering and engine emission.
 #![forbid(unsafe_code)]
 
+<<<<<<< HEAD
 pub mod compile;
 pub mod diag;
 pub mod import;
 pub mod lower;
+=======
+>>>>>>> h-onnx
 pub mod onnx;
