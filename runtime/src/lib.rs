@@ -5,14 +5,11 @@
 pub mod arena;
 pub mod cpu;
 pub mod elem;
-<<<<<<< HEAD
 pub mod engine;
 pub mod error;
 pub mod memory;
 pub mod plan;
-=======
 pub mod mapped;
->>>>>>> h-onnx
 pub mod program;
 pub mod session;
 pub mod shape;
