@@ -186,17 +186,18 @@ impl Gemm<'_> {
         let longest = self.chunk(0, chunks);
         let row = (longest.taps.len() * longest.depth.len()).max(1);
         let block = (BLOCK / row / self.kernel.tiles.len()).max(1);
-        let mut first = t.start;
-        while first < t.end {
-            let last = t.end.min(first.saturating_add(block));
+        // Rounded, so that a few rows too many do not read all of B again.
+        let blocks = t.len().saturating_add(block / 2) / block;
+        for part in 0..blocks.max(1) {
+            let piece = share(t.len(), blocks.max(1), part);
             for index in 0..chunks {
                 let chunk = self.chunk(index, chunks);
                 for panel in panels.clone() {
+                    let tiles_here = t.start + piece.start..t.start + piece.end;
                     // SAFETY: the caller's promise.
-                    unsafe { self.panel(place, &chunk, index > 0, panel, tiles, first..last) };
+                    unsafe { self.panel(place, &chunk, index > 0, panel, tiles, tiles_here) };
                 }
             }
-            first = last;
         }
     }
 
