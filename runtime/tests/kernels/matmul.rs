@@ -100,8 +100,8 @@ fn edge_shapes() {
 
 #[test]
 fn long_sums_are_cut_into_chunks() {
-    for k in [511, 512, 513, 1030] {
-        for m in [1, 3, 7] {
+    for k in [511, 512, 513, 1024, 1030] {
+        for m in [1, 3, 7, 17] {
             check(&dense(m, k, 37), m * k, k * 37, true);
         }
     }
