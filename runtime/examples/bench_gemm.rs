@@ -65,16 +65,42 @@ fn peak(_isa: Isa) -> f64 {
     f64::NAN
 }
 
+/// A buffer that starts on a cache line, as an engine's weights and its arena do.
+struct Aligned {
+    data: Vec<f32>,
+    start: usize,
+    len: usize,
+}
+
+impl Aligned {
+    fn new(len: usize) -> Self {
+        let data = vec![0.5; len + 15];
+        let start = data.as_ptr().align_offset(64).min(15);
+        Self { data, start, len }
+    }
+
+    fn get(&self) -> &[f32] {
+        &self.data[self.start..self.start + self.len]
+    }
+
+    fn get_mut(&mut self) -> &mut [f32] {
+        &mut self.data[self.start..self.start + self.len]
+    }
+}
+
 /// A matrix multiplication with packed or plain B.
 fn gemm(kernels: &Kernels, m: usize, n: usize, k: usize, packed: bool) -> Result<f64, KernelError> {
     let args = MatMulArgs { batch: &[], m, k, n, a: View::dense(k), b: View::dense(n) };
-    let a = vec![0.5; m * k];
-    let b = vec![0.5; packed_gemm_len(k, n).unwrap_or(0)];
-    let (mut out, mut scratch) = (vec![0.0; m * n], vec![0.0; MATMUL_SCRATCH]);
-    let out = SharedMut::new(&mut out);
+    let (a, b) = (Aligned::new(m * k), Aligned::new(packed_gemm_len(k, n).unwrap_or(0)));
+    let (mut out, mut scratch) = (Aligned::new(m * n), Aligned::new(MATMUL_SCRATCH));
+    let out = SharedMut::new(out.get_mut());
     fastest(|| {
-        let b = if packed { MatB::Packed(&b) } else { MatB::Strided { data: &b, scratch: &mut scratch } };
-        matmul(kernels, &args, &a, b, None, &out, Part::WHOLE)
+        let b = if packed {
+            MatB::Packed(b.get())
+        } else {
+            MatB::Strided { data: b.get(), scratch: scratch.get_mut() }
+        };
+        matmul(kernels, &args, a.get(), b, None, &out, Part::WHOLE)
     })
 }
 
@@ -97,10 +123,11 @@ fn convolution(
         groups,
     };
     let foot = args.footprint()?;
-    let (x, w) = (vec![0.5; foot.x.len()], vec![0.5; packed_conv_len(&args.weights()).unwrap_or(0)]);
-    let mut out = vec![0.0; foot.out.len()];
-    let out = SharedMut::new(&mut out);
-    fastest(|| conv(kernels, &args, &x, &w, None, &out, Part::WHOLE))
+    let x = Aligned::new(foot.x.len());
+    let w = Aligned::new(packed_conv_len(&args.weights()).unwrap_or(0));
+    let mut out = Aligned::new(foot.out.len());
+    let out = SharedMut::new(out.get_mut());
+    fastest(|| conv(kernels, &args, x.get(), w.get(), None, &out, Part::WHOLE))
 }
 
 fn main() -> Result<(), KernelError> {

@@ -46,10 +46,11 @@ fn check(args: &ConvArgs, bias: bool) {
     let shape = args.weights();
     let foot = args.footprint().unwrap();
     let mut random = Random::new((args.channels * 31 + args.m) as u64);
-    let x = Guarded::new(&random.floats(foot.x.len()), args.m % 2 == 0);
+    let x = Guarded::new(&random.floats(foot.x.len()), args.m.is_multiple_of(2));
     let w = random.floats(args.m * shape.c * args.kernel[0] * args.kernel[1]);
-    let mut packed = Guarded::new(&vec![f32::NAN; packed_conv_len(&shape).unwrap()], args.m % 2 == 0);
-    pack_conv(&w, &shape, packed.as_mut()).unwrap();
+    let mut packed =
+        Guarded::new(&vec![f32::NAN; packed_conv_len(&shape).unwrap()], args.m.is_multiple_of(2));
+    pack_conv(&w, &shape, packed.elements()).unwrap();
     let bias = bias.then(|| Guarded::new(&random.floats(args.m), args.m % 2 == 1));
     let bias = bias.as_deref();
     let want = reference(args, &x, &w, bias);
@@ -78,7 +79,7 @@ fn kernels_strides_and_dilations() {
 fn edge_channel_counts() {
     for channels in [0, 1, 3, 17] {
         for m in [0, 1, 8, 15, 16, 17, 31, 32, 33, 64] {
-            check(&ConvArgs { channels, m, ..BASE }, m % 2 == 0);
+            check(&ConvArgs { channels, m, ..BASE }, m.is_multiple_of(2));
         }
     }
 }
@@ -158,7 +159,10 @@ fn pool_reference(args: &PoolArgs, x: &[f32]) -> Vec<f64> {
 
 fn check_pool(args: &PoolArgs) {
     let foot = args.footprint().unwrap();
-    let x = Guarded::new(&Random::new(args.channels as u64).floats(foot.x.len()), args.channels % 2 == 0);
+    let x = Guarded::new(
+        &Random::new(args.channels as u64).floats(foot.x.len()),
+        args.channels.is_multiple_of(2),
+    );
     let want = pool_reference(args, &x);
     for kernels in all_kernels() {
         let got = in_parts(want.len(), |out, part| pool(&kernels, args, &x, out, part));

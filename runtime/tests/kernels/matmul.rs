@@ -51,8 +51,8 @@ fn compare(got: &[f32], want: &[(f64, f64)], what: &dyn Fn() -> String) {
 fn strided(kernels: &Kernels, args: &MatMulArgs, a: &[f32], b: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
     let len = args.footprint().unwrap().out.len();
     in_parts(len, |out, part| {
-        let mut scratch = Guarded::new(&vec![f32::NAN; MATMUL_SCRATCH], part.index % 2 == 0);
-        let b = MatB::Strided { data: b, scratch: scratch.as_mut() };
+        let mut scratch = Guarded::new(&vec![f32::NAN; MATMUL_SCRATCH], part.index.is_multiple_of(2));
+        let b = MatB::Strided { data: b, scratch: scratch.elements() };
         matmul(kernels, args, a, b, bias, out, part)
     })
 }
@@ -60,17 +60,17 @@ fn strided(kernels: &Kernels, args: &MatMulArgs, a: &[f32], b: &[f32], bias: Opt
 /// Runs with B packed; B has no batch.
 fn packed(kernels: &Kernels, args: &MatMulArgs, a: &[f32], b: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
     let (k, n) = (args.k, args.n);
-    let mut data = Guarded::new(&vec![f32::NAN; packed_gemm_len(k, n).unwrap()], k % 2 == 0);
-    pack_gemm_b(b, k, n, args.b.row.cast_unsigned(), args.b.col.cast_unsigned(), data.as_mut()).unwrap();
+    let mut data = Guarded::new(&vec![f32::NAN; packed_gemm_len(k, n).unwrap()], k.is_multiple_of(2));
+    pack_gemm_b(b, k, n, args.b.row.cast_unsigned(), args.b.col.cast_unsigned(), data.elements()).unwrap();
     let len = args.footprint().unwrap().out.len();
     in_parts(len, |out, part| matmul(kernels, args, a, MatB::Packed(&data), bias, out, part))
 }
 
 fn check(args: &MatMulArgs, a_len: usize, b_len: usize, bias: bool) {
     let mut random = Random::new((args.m * 1_000_003 + args.k * 1009 + args.n) as u64);
-    let a = Guarded::new(&random.floats(a_len), args.m % 2 == 0);
-    let b = Guarded::new(&random.floats(b_len), args.n % 2 == 0);
-    let bias = bias.then(|| Guarded::new(&random.floats(args.n), args.n % 2 == 0));
+    let a = Guarded::new(&random.floats(a_len), args.m.is_multiple_of(2));
+    let b = Guarded::new(&random.floats(b_len), args.n.is_multiple_of(2));
+    let bias = bias.then(|| Guarded::new(&random.floats(args.n), args.n.is_multiple_of(2)));
     let bias = bias.as_deref();
     let want = reference(args, &a, &b, bias);
     for kernels in all_kernels() {
@@ -92,7 +92,7 @@ fn edge_shapes() {
     for m in (0..=8).chain([12, 13, 15, 28, 29]) {
         for n in [0, 1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64] {
             for k in [0, 1, 2, 17] {
-                check(&dense(m, k, n), m * k, k * n, (m + n + k) % 2 == 0);
+                check(&dense(m, k, n), m * k, k * n, (m + n + k).is_multiple_of(2));
             }
         }
     }
@@ -100,8 +100,8 @@ fn edge_shapes() {
 
 #[test]
 fn long_sums_are_cut_into_chunks() {
-    for k in [511, 512, 513, 1030] {
-        for m in [1, 3, 7] {
+    for k in [511, 512, 513, 1024, 1030] {
+        for m in [1, 3, 7, 17] {
             check(&dense(m, k, 37), m * k, k * 37, true);
         }
     }

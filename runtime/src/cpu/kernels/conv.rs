@@ -8,6 +8,9 @@ use crate::cpu::pack::{ConvWeights, PANEL, packed_conv_len, packed_gemm_len};
 use crate::cpu::shared::SharedMut;
 use std::ops::Range;
 
+/// Elements of the input that a block of channels of a depthwise convolution may take: 24 KB.
+const DEPTHWISE_BLOCK: usize = 6 * 1024;
+
 /// `x[batch, in_size.., channels]` convolved to `out[batch, out_size.., m]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConvArgs {
@@ -143,7 +146,7 @@ pub fn conv(
             channels: 0,
         };
         // SAFETY: all footprints were checked above, the kernels can run here, and parts are disjoint.
-        unsafe { depthwise(kernels, tile, &rows, pixels, part) };
+        unsafe { depthwise(kernels, &tile, &rows, pixels, part) };
         return Ok(());
     }
     let depth = taps.count * shape.c;
@@ -176,27 +179,29 @@ pub fn conv(
 /// # Safety
 /// `all` is the tile of all channels at row offset 0 of a checked problem, `rows` its `pixels` rows; otherwise as for
 /// [`Gemm::run`].
-unsafe fn depthwise(kernels: &Kernels, all: DepthwiseTile, rows: &Rows, pixels: usize, part: Part) {
+unsafe fn depthwise(kernels: &Kernels, all: &DepthwiseTile, rows: &Rows, pixels: usize, part: Part) {
     let tiles = pixels.div_ceil(kernels.depthwise.len());
     let channels = all.w_step;
     let (t, blocks) = rectangle(tiles, channels.div_ceil(PANEL), part);
-    let first = blocks.start * PANEL;
-    let end = channels.min(blocks.end * PANEL);
-    if first >= end {
-        return;
-    }
-    let mut tile = DepthwiseTile {
-        x: all.x.wrapping_add(first),
-        w: all.w.wrapping_add(first),
-        bias: if all.bias.is_null() { all.bias } else { all.bias.wrapping_add(first) },
-        channels: end - first,
-        ..all
-    };
-    for index in t {
-        let range = share(pixels, tiles, index);
-        tile.rows = rows.fill(range.start, range.len());
-        tile.out = all.out.wrapping_add(range.start * channels + first);
-        // SAFETY: pixels and channels are inside the problem.
-        unsafe { kernels.depthwise[range.len() - 1](&tile) };
+    // Channels are taken in blocks of which the rows under the kernel stay in the first-level cache.
+    let line = all.taps.row_step.unsigned_abs() / channels * (all.taps.count / all.taps.width);
+    let block = (DEPTHWISE_BLOCK / line.max(1) / PANEL).max(1);
+    for first in blocks.clone().step_by(block) {
+        let end = channels.min(blocks.end.min(first + block) * PANEL);
+        let first = first * PANEL;
+        let mut tile = DepthwiseTile {
+            x: all.x.wrapping_add(first),
+            w: all.w.wrapping_add(first),
+            bias: if all.bias.is_null() { all.bias } else { all.bias.wrapping_add(first) },
+            channels: end - first,
+            ..*all
+        };
+        for index in t.clone() {
+            let range = share(pixels, tiles, index);
+            tile.rows = rows.fill(range.start, range.len());
+            tile.out = all.out.wrapping_add(range.start * channels + first);
+            // SAFETY: pixels and channels are inside the problem.
+            unsafe { kernels.depthwise[range.len() - 1](&tile) };
+        }
     }
 }

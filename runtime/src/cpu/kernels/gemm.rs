@@ -110,7 +110,7 @@ impl Gemm<'_> {
     /// Every element that the formula names is valid, the kernel can run here, and concurrent calls with the same
     /// problem have the same part count and different part indices.
     pub(crate) unsafe fn run(&self, part: Part) {
-        let tiles = self.m.div_ceil(self.kernel.tiles.len());
+        let tiles = self.m.div_ceil(self.height());
         let panels = self.n.div_ceil(PANEL);
         let by_panels = self.prefers_panels(tiles, panels, part.count);
         let each = if by_panels { panels } else { tiles };
@@ -123,6 +123,16 @@ impl Gemm<'_> {
             // SAFETY: the caller's promise; tiles and panels are inside the problem.
             unsafe { self.batch(&self.place(batch), tiles, t, p) };
             at += last - first;
+        }
+    }
+
+    /// Rows of a tile. Rows of A at multiples of 4 KiB fall into one set of a first-level cache, which has 8 ways: more
+    /// of them would evict each other at every step.
+    fn height(&self) -> usize {
+        let full = self.kernel.tiles.len();
+        match self.rows {
+            Rows::Linear(step) if full > 8 && step != 0 && step % 1024 == 0 => full.div_ceil(2),
+            _ => full,
         }
     }
 
@@ -185,18 +195,19 @@ impl Gemm<'_> {
         let chunks = self.chunks();
         let longest = self.chunk(0, chunks);
         let row = (longest.taps.len() * longest.depth.len()).max(1);
-        let block = (BLOCK / row / self.kernel.tiles.len()).max(1);
-        let mut first = t.start;
-        while first < t.end {
-            let last = t.end.min(first.saturating_add(block));
+        let block = (BLOCK / row / self.height()).max(1);
+        // Rounded, so that a few rows too many do not read all of B again.
+        let blocks = t.len().saturating_add(block / 2) / block;
+        for part in 0..blocks.max(1) {
+            let piece = share(t.len(), blocks.max(1), part);
             for index in 0..chunks {
                 let chunk = self.chunk(index, chunks);
                 for panel in panels.clone() {
+                    let tiles_here = t.start + piece.start..t.start + piece.end;
                     // SAFETY: the caller's promise.
-                    unsafe { self.panel(place, &chunk, index > 0, panel, tiles, first..last) };
+                    unsafe { self.panel(place, &chunk, index > 0, panel, tiles, tiles_here) };
                 }
             }
-            first = last;
         }
     }
 

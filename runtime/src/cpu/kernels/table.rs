@@ -112,7 +112,7 @@ pub static KERNELS: &[KernelRow] = &[
     #[cfg(target_arch = "x86_64")]
     gemm!("f32_gemm_3x32__avx2", Avx2, [1 2 3] x 4),
     #[cfg(target_arch = "x86_64")]
-    depthwise!("f32_depthwise_4x16__avx2", Avx2, [1 2 3 4]),
+    depthwise!("f32_depthwise_6x16__avx2", Avx2, [1 2 3 4 5 6]),
     #[cfg(target_arch = "x86_64")]
     single!("f32_pool__avx2", Avx2, Pool, PoolPixel, pool_pixel),
     #[cfg(target_arch = "x86_64")]
@@ -122,7 +122,7 @@ pub static KERNELS: &[KernelRow] = &[
     #[cfg(target_arch = "x86_64")]
     gemm!("f32_gemm_14x32__avx512", Avx512, [1 2 3 4 5 6 7 8 9 10 11 12 13 14] x 2),
     #[cfg(target_arch = "x86_64")]
-    depthwise!("f32_depthwise_4x32__avx512", Avx512, [1 2 3 4]),
+    depthwise!("f32_depthwise_6x32__avx512", Avx512, [1 2 3 4 5 6]),
     #[cfg(target_arch = "x86_64")]
     single!("f32_pool__avx512", Avx512, Pool, PoolPixel, pool_pixel),
     #[cfg(target_arch = "x86_64")]

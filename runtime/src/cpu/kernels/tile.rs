@@ -6,7 +6,9 @@ use super::simd::Simd;
 pub(crate) const MAX_ROWS: usize = 14;
 
 /// How many steps of `k` ahead B is prefetched.
-const AHEAD: isize = 12;
+const AHEAD: isize = 24;
+
+const AHEAD_LOW: isize = 64;
 
 /// Offsets that are added to every row base, one a kernel position: tap `t` is at
 /// `(t / width) * row_step + (t % width) * step`.
@@ -124,7 +126,10 @@ unsafe fn gemm_run<S: Simd, const MR: usize, const NV: usize>(
         // address is harmless.
         unsafe {
             for line in 0..(NV * S::LANES).div_ceil(16) {
-                S::prefetch(b.wrapping_offset(t.b_step.wrapping_mul(AHEAD)).wrapping_add(line * 16));
+                S::prefetch(
+                    b.wrapping_offset(t.b_step.wrapping_mul(if MR < NV { AHEAD_LOW } else { AHEAD }))
+                        .wrapping_add(line * 16),
+                );
             }
             if MR < NV {
                 // Fewer rows than vectors: hold the rows' elements and stream B, or registers run out.
@@ -157,6 +162,7 @@ unsafe fn gemm_run<S: Simd, const MR: usize, const NV: usize>(
     b
 }
 
+#[derive(Clone, Copy)]
 /// Some output pixels of a depthwise convolution, over `channels` neighbouring channels:
 /// `out[r][c] = sum_t x[rows[r] + tap(t) + c] * w[t * w_step + c] + bias[c]`.
 pub struct DepthwiseTile {
