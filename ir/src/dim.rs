@@ -179,7 +179,7 @@ impl Dim {
 
     /// The smaller of two.
     pub fn smaller(&self, other: &Dim) -> Dim {
-        match (&(other - self)).sign(&Extents) {
+        match (other - self).sign(&Extents) {
             Some(true) => self.clone(),
             Some(false) => other.clone(),
             None => {
@@ -191,7 +191,7 @@ impl Dim {
 
     /// The larger of two.
     pub fn larger(&self, other: &Dim) -> Dim {
-        match (&(other - self)).sign(&Extents) {
+        match (other - self).sign(&Extents) {
             Some(true) => other.clone(),
             Some(false) => self.clone(),
             None => {

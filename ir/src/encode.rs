@@ -153,7 +153,8 @@ pub fn int(dtype: DType, bytes: &[u8]) -> i128 {
 /// Wraps to the range of an integer type, two's complement.
 pub fn wrap(dtype: DType, v: i128) -> i128 {
     match dtype.int_range() {
-        Some((lo, hi)) => (v - lo).rem_euclid(hi - lo + 1) + lo,
+        // Masking first keeps the sum below from overflowing.
+        Some((lo, hi)) => (((v & (hi - lo)) - lo) & (hi - lo)) + lo,
         None => v,
     }
 }

@@ -312,10 +312,10 @@ pub fn check_signature(op: OpId, attrs: &Attrs, args: usize) -> Result<(), OpErr
         if !spec.kind.admits(attr) {
             return Err(format!("attribute `{name}` must be {:?}, got {attr:?}", spec.kind));
         }
-        if let Attr::Dims(dims) = attr {
-            if let Some(d) = dims.iter().find(|d| !d.is_sane()) {
-                return Err(format!("attribute `{name}` overflows ({d})"));
-            }
+        if let Attr::Dims(dims) = attr
+            && let Some(d) = dims.iter().find(|d| !d.is_sane())
+        {
+            return Err(format!("attribute `{name}` overflows ({d})"));
         }
     }
     match def.attrs.iter().find(|s| s.required && attrs.get(s.name).is_none()) {

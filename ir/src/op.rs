@@ -218,6 +218,11 @@ impl EvalCx<'_> {
     pub fn arg(&self, i: usize) -> Result<&Tensor, OpError> {
         self.args.get(i).ok_or_else(|| format!("argument {i} is missing"))
     }
+
+    /// Element type and extents of result `i`.
+    pub fn out(&self, i: usize) -> Result<&(DType, Vec<usize>), OpError> {
+        self.outs.get(i).ok_or_else(|| format!("result {i} has no type"))
+    }
 }
 
 /// What content propagation sees: what is known of small integer arguments at compile time.
@@ -239,6 +244,9 @@ pub struct Work {
     pub flops: Dim,
 }
 
+/// Elements of a small integer result as symbolic integers, where known.
+pub type ContentFn = fn(&ContentCx<'_>) -> Option<Vec<Dim>>;
+
 /// Everything there is to know of an operator.
 pub struct OpDef {
     /// Name in textual IR.
@@ -256,7 +264,7 @@ pub struct OpDef {
     /// Reference semantics.
     pub eval: fn(&EvalCx<'_>) -> Result<Vec<Tensor>, OpError>,
     /// Elements of a small integer result as symbolic integers, where known.
-    pub content: Option<fn(&ContentCx<'_>) -> Option<Vec<Dim>>>,
+    pub content: Option<ContentFn>,
     /// Arithmetic work, from argument types, attributes and the first result's type.
     pub work: fn(&InferCx<'_>, &TensorType) -> Work,
     /// Textual samples for the property tests: argument types and attributes, `"f32[2,N], f32[3] {axis=1}"`.
