@@ -3,5 +3,6 @@
 //! This crate knows nothing of ONNX, of the compiler's IR or of e-graphs: it runs kernel calls over byte ranges.
 
 pub mod elem;
+pub mod mapped;
 pub mod program;
 pub mod tile;
