@@ -9,9 +9,11 @@ pub mod dim;
 pub mod dtype;
 pub mod encode;
 pub mod graph;
+pub mod interp;
 pub mod op;
 pub mod ops;
 pub mod tensor;
+pub mod verify;
 
 pub use attrs::{Attr, Attrs};
 pub use dim::Dim;

@@ -1,0 +1,83 @@
+//! Arithmetic on symbolic extents with the bounds of the graph's symbols.
+
+use super::codes;
+use super::cx::{Cx, Res};
+use autoglm_ir::dim::Bounds;
+use autoglm_ir::{Dim, Graph};
+
+/// The declared bounds of a graph's symbols.
+struct Declared<'a>(&'a Graph);
+
+impl Bounds for Declared<'_> {
+    fn bounds(&self, symbol: &str) -> Option<(i64, i64)> {
+        self.0.symbols.get(symbol).map(|s| (s.min, s.max))
+    }
+}
+
+impl Cx {
+    /// Inclusive bounds of a dim.
+    pub(crate) fn range(&self, d: &Dim) -> (i128, i128) {
+        d.range(&Declared(&self.graph))
+    }
+
+    /// The smaller of two, decided where the bounds decide.
+    pub(crate) fn smaller(&self, a: &Dim, b: &Dim) -> Dim {
+        match self.range(&(b - a)) {
+            (0.., _) => a.clone(),
+            (_, ..=0) => b.clone(),
+            _ => a.smaller(b),
+        }
+    }
+
+    /// The larger of two, decided where the bounds decide.
+    pub(crate) fn larger(&self, a: &Dim, b: &Dim) -> Dim {
+        match self.range(&(b - a)) {
+            (0.., _) => b.clone(),
+            (_, ..=0) => a.clone(),
+            _ => a.larger(b),
+        }
+    }
+
+    /// `lo.max(min(d, hi))`.
+    pub(crate) fn clamped(&self, d: &Dim, lo: &Dim, hi: &Dim) -> Dim {
+        self.larger(lo, &self.smaller(d, hi))
+    }
+
+    /// 1 where `d < 0`, else 0.
+    pub(crate) fn is_negative(&self, d: &Dim) -> Dim {
+        match self.range(d) {
+            (0.., _) => 0.into(),
+            (_, ..=-1) => 1.into(),
+            _ => self.smaller(d, &(-1).into()).equals(d),
+        }
+    }
+
+    /// An index that counts from the end of an axis of extent `n` when negative.
+    pub(crate) fn from_end(&self, index: &Dim, n: &Dim) -> Dim {
+        Dim::select(&self.is_negative(index), &(index + n), index)
+    }
+
+    /// `ceil(a / b)`.
+    pub(crate) fn ceil_div(&self, a: &Dim, b: &Dim) -> Res<Dim> {
+        a.ceil_div(b).ok_or_else(|| self.invalid(codes::VALUE, format!("divides {a} by {b}")))
+    }
+
+    /// `floor(a / b)`.
+    pub(crate) fn floor_div(&self, a: &Dim, b: &Dim) -> Res<Dim> {
+        a.floor_div(b).ok_or_else(|| self.invalid(codes::VALUE, format!("divides {a} by {b}")))
+    }
+
+    /// The extents that numpy broadcasting of two shapes gives.
+    pub(crate) fn broadcast(&self, a: &[Dim], b: &[Dim]) -> Res<Vec<Dim>> {
+        let rank = a.len().max(b.len());
+        let one = Dim::from(1);
+        let at = |s: &[Dim], i: usize| (i + s.len()).checked_sub(rank).map_or(one.clone(), |j| s[j].clone());
+        (0..rank)
+            .map(|i| {
+                let (x, y) = (at(a, i), at(b, i));
+                x.broadcast(&y)
+                    .ok_or_else(|| self.invalid(codes::SHAPE, format!("extents {x} and {y} do not broadcast")))
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,256 @@
+//! Arithmetic, comparison, logic, bits and casts.
+
+use super::super::codes;
+use super::super::cx::{Cx, Outs, Res, dtype, int};
+use super::super::node::{Importer, NodeCx, row};
+use autoglm_ir::{DType, Dim, ValueId};
+
+pub(crate) static IMPORTERS: &[Importer] = &[
+    row("Abs", &[1, 6, 13], unary),
+    row("Acos", &[7, 22], unary),
+    row("Acosh", &[9, 22], unary),
+    row("Asin", &[7, 22], unary),
+    row("Asinh", &[9, 22], unary),
+    row("Atan", &[7, 22], unary),
+    row("Atanh", &[9, 22], unary),
+    row("BitwiseNot", &[18], unary),
+    row("Ceil", &[1, 6, 13], unary),
+    row("Cos", &[7, 22], unary),
+    row("Cosh", &[9, 22], unary),
+    row("Erf", &[9, 13], unary),
+    row("Exp", &[1, 6, 13], unary),
+    row("Floor", &[1, 6, 13], unary),
+    row("IsNaN", &[9, 13, 20], unary),
+    row("Log", &[1, 6, 13], unary),
+    row("Neg", &[1, 6, 13], unary),
+    row("Not", &[1], unary),
+    row("Reciprocal", &[1, 6, 13], unary),
+    row("Round", &[11, 22], unary),
+    row("Sigmoid", &[1, 6, 13], unary),
+    row("Sign", &[9, 13], unary),
+    row("Sin", &[7, 22], unary),
+    row("Sinh", &[9, 22], unary),
+    row("Sqrt", &[1, 6, 13], unary),
+    row("Tan", &[7, 22], unary),
+    row("Tanh", &[1, 6, 13], unary),
+    row("Add", &[1, 6, 7, 13, 14], binary),
+    row("And", &[1, 7], binary),
+    row("BitwiseAnd", &[18], binary),
+    row("BitwiseOr", &[18], binary),
+    row("BitwiseXor", &[18], binary),
+    row("Div", &[1, 6, 7, 13, 14], binary),
+    row("Equal", &[1, 7, 11, 13, 19], binary),
+    row("Greater", &[1, 7, 9, 13], binary),
+    row("GreaterOrEqual", &[12, 16], binary),
+    row("Less", &[1, 7, 9, 13], binary),
+    row("LessOrEqual", &[12, 16], binary),
+    row("Mul", &[1, 6, 7, 13, 14], binary),
+    row("Or", &[1, 7], binary),
+    row("Sub", &[1, 6, 7, 13, 14], binary),
+    row("Xor", &[1, 7], binary),
+    row("BitShift", &[11, 28], bit_shift),
+    row("Cast", &[1, 6, 9, 13, 19, 21, 23, 24, 25, 28], cast),
+    row("CastLike", &[15, 19, 21, 23, 24, 25], cast_like),
+    row("IsInf", &[10, 20], is_inf),
+    row("Max", &[1, 6, 8, 12, 13], variadic),
+    row("Mean", &[1, 6, 8, 13], variadic),
+    row("Min", &[1, 6, 8, 12, 13], variadic),
+    row("Mod", &[10, 13, 28], modulo),
+    row("Pow", &[1, 7, 12, 13, 15], pow),
+    row("Sum", &[1, 6, 8, 13], variadic),
+    row("Where", &[9, 16], select),
+];
+
+/// The IR operator of a one-to-one ONNX operator.
+fn ir_name(op: &str) -> Option<&'static str> {
+    const NAMES: &[(&str, &str)] = &[
+        ("Abs", "abs"),
+        ("Acos", "acos"),
+        ("Acosh", "acosh"),
+        ("Asin", "asin"),
+        ("Asinh", "asinh"),
+        ("Atan", "atan"),
+        ("Atanh", "atanh"),
+        ("BitwiseNot", "bit_not"),
+        ("Ceil", "ceil"),
+        ("Cos", "cos"),
+        ("Cosh", "cosh"),
+        ("Erf", "erf"),
+        ("Exp", "exp"),
+        ("Floor", "floor"),
+        ("IsNaN", "is_nan"),
+        ("Log", "log"),
+        ("Neg", "neg"),
+        ("Not", "not"),
+        ("Reciprocal", "reciprocal"),
+        ("Round", "round"),
+        ("Sigmoid", "sigmoid"),
+        ("Sign", "sign"),
+        ("Sin", "sin"),
+        ("Sinh", "sinh"),
+        ("Sqrt", "sqrt"),
+        ("Tan", "tan"),
+        ("Tanh", "tanh"),
+        ("Add", "add"),
+        ("And", "and"),
+        ("BitwiseAnd", "bit_and"),
+        ("BitwiseOr", "bit_or"),
+        ("BitwiseXor", "bit_xor"),
+        ("Div", "div"),
+        ("Equal", "eq"),
+        ("Greater", "gt"),
+        ("GreaterOrEqual", "ge"),
+        ("Less", "lt"),
+        ("LessOrEqual", "le"),
+        ("Mul", "mul"),
+        ("Or", "or"),
+        ("Sub", "sub"),
+        ("Xor", "xor"),
+        ("Max", "max"),
+        ("Min", "min"),
+        ("Sum", "add"),
+        ("Mean", "add"),
+    ];
+    NAMES.iter().find(|(onnx, _)| *onnx == op).map(|(_, ir)| *ir)
+}
+
+fn name(cx: &Cx, n: &NodeCx<'_>) -> Res<&'static str> {
+    ir_name(n.op).ok_or_else(|| cx.invalid(codes::NODE, "has no IR operator"))
+}
+
+fn unary(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
+    let x = n.input(cx, 0)?;
+    let op = name(cx, n)?;
+    Ok(vec![cx.unary(op, x)?])
+}
+
+fn binary(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
+    let (a, b) = operands(cx, n)?;
+    let op = name(cx, n)?;
+    Ok(vec![cx.binary(op, a, b)?])
+}
+
+/// The two operands, the second aligned as operator sets before 7 say.
+fn operands(cx: &mut Cx, n: &NodeCx<'_>) -> Res<(ValueId, ValueId)> {
+    let (a, b) = (n.input(cx, 0)?, n.input(cx, 1)?);
+    if n.since >= 7 {
+        return Ok((a, b));
+    }
+    n.ints("consumed_inputs")?;
+    let axis = n.opt_int("axis")?;
+    if !n.flag("broadcast", false)? {
+        return Ok((a, b));
+    }
+    Ok((a, aligned(cx, a, b, axis)?))
+}
+
+/// `b` with extents of 1 appended so that its first dimension meets `axis` of `a`; trailing when no axis is given.
+pub(crate) fn aligned(cx: &mut Cx, a: ValueId, b: ValueId, axis: Option<i64>) -> Res<ValueId> {
+    let Some(axis) = axis else { return Ok(b) };
+    let rank = cx.rank(a);
+    let axis = cx.axis(axis, rank)?;
+    let mut shape = cx.shape(b);
+    if axis + shape.len() > rank {
+        return Err(cx.invalid(codes::SHAPE, format!("axis {axis} leaves no room for {} dimensions", shape.len())));
+    }
+    shape.resize(rank - axis, Dim::from(1));
+    cx.reshape(b, &shape)
+}
+
+fn variadic(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
+    let op = name(cx, n)?;
+    let xs = n.all(cx)?;
+    let mut y = xs[0];
+    for x in &xs[1..] {
+        y = cx.binary(op, y, *x)?;
+    }
+    if n.op == "Mean" {
+        y = cx.with("div", y, xs.len() as f64)?;
+    }
+    Ok(vec![y])
+}
+
+fn modulo(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
+    let (a, b) = (n.input(cx, 0)?, n.input(cx, 1)?);
+    let fmod = n.flag("fmod", false)?;
+    Ok(vec![cx.op("mod", [int("fmod", i64::from(fmod))], &[a, b])?])
+}
+
+/// The exponent may have another type than the base, whose type the result has.
+fn pow(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
+    let (a, b) = operands(cx, n)?;
+    let (base, exponent) = (cx.dtype(a), cx.dtype(b));
+    if base.is_int() && exponent.is_float() {
+        let (a, b) = (cx.cast(a, DType::F64)?, cx.cast(b, DType::F64)?);
+        let y = cx.binary("pow", a, b)?;
+        return Ok(vec![cx.cast(y, base)?]);
+    }
+    let wide = if base.is_float() && base != exponent && base != DType::F64 { DType::F32 } else { base };
+    let (a, b) = (cx.cast(a, wide)?, cx.cast(b, wide)?);
+    let y = cx.binary("pow", a, b)?;
+    Ok(vec![cx.cast(y, base)?])
+}
+
+fn bit_shift(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
+    let (x, amount) = (n.input(cx, 0)?, n.input(cx, 1)?);
+    let left = n.known_mode(cx, "direction", "", &["LEFT", "RIGHT"])? == "LEFT";
+    let d = cx.dtype(x);
+    if left {
+        let y = cx.binary("shl", x, amount)?;
+        if !d.is_signed_int() {
+            return Ok(vec![y]);
+        }
+        let zero = cx.scalar_int(d, 0);
+        let bad = cx.binary("lt", amount, zero)?;
+        return Ok(vec![cx.select(bad, zero, y)?]);
+    }
+    if !d.is_signed_int() {
+        return Ok(vec![cx.binary("shr", x, amount)?]);
+    }
+    // An amount outside the type's width leaves only copies of the sign bit, as the largest valid amount does.
+    let (zero, last) = (cx.scalar_int(d, 0), cx.scalar_int(d, i128::from(d.bits()) - 1));
+    let negative = cx.binary("lt", amount, zero)?;
+    let inside = cx.binary("min", amount, last)?;
+    let amount = cx.select(negative, last, inside)?;
+    Ok(vec![cx.binary("shr", x, amount)?])
+}
+
+fn is_inf(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
+    let x = n.input(cx, 0)?;
+    let (p, m) = (n.int("detect_positive", 1)?, n.int("detect_negative", 1)?);
+    Ok(vec![cx.op("is_inf", [int("positive", i64::from(p != 0)), int("negative", i64::from(m != 0))], &[x])?])
+}
+
+fn select(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
+    let (cond, a, b) = (n.input(cx, 0)?, n.input(cx, 1)?, n.input(cx, 2)?);
+    Ok(vec![cx.select(cond, a, b)?])
+}
+
+/// A cast with the rounding that the node asks for.
+fn converted(cx: &mut Cx, n: &NodeCx<'_>, x: ValueId, to: DType) -> Res<ValueId> {
+    let saturate = n.since < 19 || n.flag("saturate", true)?;
+    let from = cx.dtype(x);
+    if to == DType::F8E8M0 && from != to {
+        let mode = if n.since >= 24 { n.str("round_mode", "up")? } else { "up".to_owned() };
+        return Err(cx.refuse(format!("conversion to float8e8m0 (round_mode {mode})"), "keep the scales in float32"));
+    }
+    if saturate || !to.is_float() || from == to {
+        return cx.cast(x, to);
+    }
+    cx.op("cast", [dtype("to", to), int("wrap_overflow", 1)], &[x])
+}
+
+fn cast(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
+    let x = n.input(cx, 0)?;
+    if n.since < 6 {
+        return Err(cx.refuse("the operator before operator set 6", "convert the model to a newer operator set"));
+    }
+    let to = n.dtype(cx, "to")?.ok_or_else(|| cx.invalid(codes::VALUE, "needs the attribute `to`"))?;
+    Ok(vec![converted(cx, n, x, to)?])
+}
+
+fn cast_like(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
+    let (x, like) = (n.input(cx, 0)?, n.input(cx, 1)?);
+    let to = cx.dtype(like);
+    Ok(vec![converted(cx, n, x, to)?])
+}
