@@ -5,8 +5,55 @@
 //! i64 (u64 for unsigned) and wrapped when stored or by `Round`, which gives two's complement results for every width;
 //! f16, bf16 and float8 are computed in f32 and rounded when stored or by `Round`. Bools are i64 0 or 1.
 
+pub mod exec;
+mod math;
+mod narrow;
+pub mod scalar;
+mod shared;
+mod validate;
+
+#[cfg(test)]
+mod tests;
+
+pub use exec::{ConcreteAccess, TileIsa, TilePlan, TileScratch};
+pub use shared::SharedBytes;
+pub use validate::{TileTypes, check};
+
 use crate::elem::ElemType;
 use serde::{Deserialize, Serialize};
+
+/// Most loop dimensions a step may have.
+pub const MAX_RANK: usize = 16;
+/// Most instructions a body or an epilogue may have, and most reductions and arguments.
+pub const MAX_INSTRS: usize = 512;
+
+/// Why a tile program or a use of one is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TileError {
+    /// An instruction is malformed.
+    #[error("{section} instruction {at}: {what}")]
+    Instr {
+        /// `body`, `reduces` or `epilogue`.
+        section: &'static str,
+        /// Its position there.
+        at: usize,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// The program as a whole is malformed, or does not fit the extents or accesses given.
+    #[error("{0}")]
+    Program(&'static str),
+    /// An access leaves its value, or could write one element twice.
+    #[error("{kind} {index}: {what}")]
+    Access {
+        /// `read` or `write`.
+        kind: &'static str,
+        /// Position in the step's `reads` or `writes`.
+        index: usize,
+        /// What is wrong.
+        what: &'static str,
+    },
+}
 
 /// Index of an instruction's result inside a program.
 pub type LaneId = u16;
@@ -19,6 +66,24 @@ pub enum Lane {
     F64,
     I64,
     U64,
+}
+
+impl Lane {
+    /// The lane that elements of type `elem` are computed in.
+    pub const fn of(elem: ElemType) -> Self {
+        use ElemType::*;
+        match elem {
+            F64 => Self::F64,
+            I64 | I32 | I16 | I8 | I4 | I2 | Bool => Self::I64,
+            U64 | U32 | U16 | U8 | U4 | U2 => Self::U64,
+            F32 | F16 | BF16 | F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ | F8E8M0 | F4E2M1 => Self::F32,
+        }
+    }
+
+    /// Whether it holds floating-point numbers.
+    pub const fn is_float(self) -> bool {
+        matches!(self, Self::F32 | Self::F64)
+    }
 }
 
 /// Body, reductions and epilogue of a loop nest.
@@ -43,7 +108,8 @@ pub struct Reduce {
     pub src: LaneId,
 }
 
-/// Folds; an empty fold gives the identity. `ArgMax`/`ArgMin` give the i64 position within the reduced dimensions.
+/// Folds; an empty fold gives the identity. `ArgMax`/`ArgMin` give the i64 row-major position within the reduced
+/// dimensions (NaN wins; 0 when empty). `Sum` and `Prod` of f32 are accumulated in f64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names are the documentation")]
 pub enum ReduceOp {
@@ -118,6 +184,55 @@ pub enum Instr {
     },
 }
 
+impl UnaryOp {
+    /// Whether the operation has a meaning on `lane`.
+    pub const fn accepts(self, lane: Lane) -> bool {
+        match self {
+            Self::Abs | Self::Neg | Self::Sign => true,
+            Self::Not | Self::BitNot => !lane.is_float(),
+            _ => lane.is_float(),
+        }
+    }
+
+    /// The lane of the result.
+    pub const fn result(self, lane: Lane) -> Lane {
+        match self {
+            Self::Not | Self::IsNan | Self::IsPosInf | Self::IsNegInf => Lane::I64,
+            _ => lane,
+        }
+    }
+}
+
+impl BinaryOp {
+    /// Whether the operation has a meaning on `lane`.
+    pub const fn accepts(self, lane: Lane) -> bool {
+        match self {
+            Self::And | Self::Or | Self::Xor | Self::Shl | Self::Shr => !lane.is_float(),
+            _ => true,
+        }
+    }
+
+    /// The lane of the result.
+    pub const fn result(self, lane: Lane) -> Lane {
+        match self {
+            Self::Eq | Self::Ne | Self::Lt | Self::Le | Self::Gt | Self::Ge => Lane::I64,
+            _ => lane,
+        }
+    }
+}
+
+impl ReduceOp {
+    /// Whether the result is a position rather than a value.
+    pub const fn is_arg(self) -> bool {
+        matches!(self, Self::ArgMaxFirst | Self::ArgMaxLast | Self::ArgMinFirst | Self::ArgMinLast)
+    }
+
+    /// The lane of the result.
+    pub const fn result(self, lane: Lane) -> Lane {
+        if self.is_arg() { Lane::I64 } else { lane }
+    }
+}
+
 /// One-operand operations; on integers only those that have a meaning there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names are the documentation")]
@@ -171,9 +286,9 @@ pub enum BinaryOp {
     TruncMod,
     /// Ints: wrapping, exponent < 0 gives 1 for base 1, +-1 for base -1, else 0.
     Pow,
-    /// NaN wins.
+    /// NaN wins; +0 is above -0.
     Max,
-    /// NaN wins.
+    /// NaN wins; +0 is above -0.
     Min,
     Eq,
     Ne,

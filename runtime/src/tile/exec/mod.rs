@@ -1,0 +1,27 @@
+//! The fast executor: tile programs over blocks of up to 512 elements a lane.
+//!
+//! A [`TilePlan`] fixes everything that depends on the extents: it proves that every access stays within its value,
+//! merges and orders the loops, picks the dimension that the loops over a block run along and assigns registers.
+//! Running it allocates nothing once the [`TileScratch`] is large enough.
+
+mod arith;
+mod code;
+mod convert;
+mod copy;
+mod drive;
+mod fold;
+mod isa;
+mod layout;
+mod memory;
+mod ops;
+mod plan;
+mod reduce;
+mod scratch;
+
+pub use drive::run;
+pub use isa::TileIsa;
+pub use plan::{ConcreteAccess, TilePlan};
+pub use scratch::TileScratch;
+
+/// Most elements of a block.
+const BLOCK: i64 = 512;
