@@ -7,7 +7,7 @@ use crate::onnx::file::ModelFile;
 use autoglm_ir::Graph;
 use autoglm_passes as passes;
 use autoglm_runtime::engine::manifest::{Manifest, SymbolBound, TensorSignature};
-use autoglm_runtime::engine::write::EngineWriter;
+use autoglm_runtime::engine::EngineWriter;
 use autoglm_runtime::error::EngineError;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -143,9 +143,10 @@ fn emission(error: &EngineError) -> Diagnostic {
 
 /// Everything that names the engine for people; equal inputs and options give equal bytes.
 fn manifest(model: &mut ModelFile, graph: &Graph, options: &CompileOptions) -> Manifest {
+    let model_hash = model.content_hash().as_bytes().to_vec();
     let mut op_histogram = BTreeMap::new();
     for node in model.model.graph.iter().flat_map(|g| &g.node) {
-        *op_histogram.entry(node.op_type.clone().unwrap_or_default()).or_insert(0) += 1;
+        *op_histogram.entry(node.op_type.clone()).or_insert(0) += 1;
     }
     let opsets = model.model.opset_import.iter();
     let signature = |name: &str, value| {
@@ -157,9 +158,9 @@ fn manifest(model: &mut ModelFile, graph: &Graph, options: &CompileOptions) -> M
     Manifest {
         producer_version: env!("CARGO_PKG_VERSION").into(),
         model_name: graph.name.clone(),
-        model_hash: model.content_hash().as_bytes().to_vec(),
+        model_hash,
         opsets: opsets
-            .map(|o| (o.domain.clone().unwrap_or_default(), o.version.unwrap_or_default()))
+            .map(|o| (o.domain.clone(), o.version))
             .collect(),
         inputs: graph.inputs.iter().map(|v| signature(&graph.value(*v).name, *v)).collect(),
         outputs: graph.outputs.iter().map(|o| signature(&o.name, o.value)).collect(),

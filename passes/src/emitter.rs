@@ -163,7 +163,7 @@ pub fn live_nodes(graph: &Graph) -> Vec<bool> {
 }
 
 /// Rebuilds the live part of a graph; `rewrite` gives the results of a node from its new arguments.
-pub fn rebuild(
+pub(crate) fn rebuild(
     old: &Graph,
     options: &Options,
     simplify: bool,

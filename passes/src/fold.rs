@@ -59,7 +59,7 @@ fn fold_constants(
             .iter()
             .map(|c| interp::const_tensor(&emitter.graph, *c))
             .collect::<Result<Vec<_>, _>>()?;
-        let outs = interp::eval_op(op, attrs, &args)?;
+        let outs = interp::eval(op, attrs, &args)?;
         return Ok(Some(outs.into_iter().map(|t| emitter.graph.add_const("", t)).collect()));
     }
     let make = |(out, ty): (usize, TensorType)| {

@@ -53,7 +53,9 @@ impl Engine {
     fn load(source: Source) -> Result<Self, EngineError> {
         let parts = read::parse(source.bytes())?;
         validate::validate(&parts.program, parts.weights.len() as u64)?;
-        validate::validate_tiles(&parts.program, &validate::tile_indices)?;
+        validate::validate_tiles(&parts.program, &|tile, rank, reads, writes| {
+            crate::tile::check(tile, rank, reads, writes).map(|_| ()).map_err(|e| e.to_string())
+        })?;
         validate::validate_manifest(&parts.manifest, &parts.program)?;
         Ok(Self(Arc::new(Inner {
             manifest: parts.manifest,

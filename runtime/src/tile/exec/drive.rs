@@ -12,7 +12,7 @@ pub fn run(
     plan: &TilePlan,
     isa: TileIsa,
     scratch: &mut TileScratch,
-    reads: &[&[u8]],
+    reads: &[SharedBytes],
     writes: &[SharedBytes],
     part: usize,
     parts: usize,
@@ -72,7 +72,7 @@ pub(super) enum At {
 pub(super) struct Machine<'a> {
     pub(super) plan: &'a TilePlan,
     pub(super) isa: TileIsa,
-    reads: &'a [&'a [u8]],
+    reads: &'a [SharedBytes],
     writes: &'a [SharedBytes],
     pub(super) registers: *mut u8,
     pub(super) lanes: &'a mut [*const u8],

@@ -42,6 +42,18 @@ impl TileIsa {
     }
 }
 
+impl From<crate::cpu::features::Isa> for TileIsa {
+    /// The loops that a session with these kernels runs: the AVX-512 loops need more of AVX-512 than the kernels do.
+    fn from(isa: crate::cpu::features::Isa) -> Self {
+        use crate::cpu::features::Isa;
+        match isa {
+            Isa::Scalar => Self::Scalar,
+            Isa::Avx512 if Self::Avx512.is_supported() => Self::Avx512,
+            Isa::Avx2 | Isa::Avx512 => Self::Avx2,
+        }
+    }
+}
+
 /// Defines `unsafe fn $name(isa, args)` that runs `$body`, an `#[inline(always)]` function, compiled for `isa`.
 /// Calling it needs what `$body` needs, and a processor that supports `isa`.
 macro_rules! for_each_isa {

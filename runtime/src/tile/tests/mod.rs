@@ -50,7 +50,9 @@ impl Case {
         // SAFETY: the vectors outlive the calls and nothing else uses them meanwhile.
         let shared: Vec<_> =
             outputs.iter_mut().map(|v| unsafe { SharedBytes::new(v.as_mut_ptr(), v.len()) }).collect();
-        let inputs: Vec<&[u8]> = self.inputs.iter().map(Vec::as_slice).collect();
+        // SAFETY: as above, and inputs are only read.
+        let input = |v: &Vec<u8>| unsafe { SharedBytes::new(v.as_ptr().cast_mut(), v.len()) };
+        let inputs: Vec<_> = self.inputs.iter().map(input).collect();
         let mut scratch = TileScratch::new();
         for part in (0..parts).rev() {
             exec::run(&plan, isa, &mut scratch, &inputs, &shared, part, parts).unwrap();
