@@ -47,7 +47,15 @@ impl Diagnostic {
     /// An error without place, notes and help.
     pub fn error(code: &'static str, class: Class, title: impl Into<String>) -> Diagnostic {
         let title = title.into();
-        Diagnostic { code, severity: Severity::Error, title, node: None, notes: Vec::new(), help: None, class }
+        Diagnostic {
+            code,
+            severity: Severity::Error,
+            title,
+            node: None,
+            notes: Vec::new(),
+            help: None,
+            class,
+        }
     }
 
     /// A warning without place, notes and help.

@@ -2,8 +2,8 @@
 
 use super::codes;
 use crate::diag::{Class, Diagnostic};
-use autoglm_ir::graph::Guard;
-use autoglm_ir::op::{EvalCx, InferCx, check_signature, normalise_axis};
+use autoglm_ir::graph::{Guard, check_signature};
+use autoglm_ir::op::{EvalCx, InferCx, normalise_axis};
 use autoglm_ir::{
     Attr, Attrs, Cond, ConstData, DType, Def, Dim, Graph, OpId, Tensor, TensorType, ValueId, dim, tensor,
 };
@@ -142,9 +142,8 @@ impl Cx {
 
     /// The results of an operator, if all its arguments are small constants.
     fn folded(&self, op: OpId, attrs: &Attrs, args: &[ValueId]) -> Option<Vec<Tensor>> {
-        let small = args.iter().all(|a| {
-            self.graph.ty(*a).numel().as_usize().is_some_and(|n| n <= FOLD_ELEMS_MAX)
-        });
+        let small =
+            args.iter().all(|a| self.graph.ty(*a).numel().as_usize().is_some_and(|n| n <= FOLD_ELEMS_MAX));
         if !small {
             return None;
         }
@@ -167,7 +166,8 @@ impl Cx {
                 other => (name, other.clone()),
             });
         }
-        let results = (op.def().eval)(&EvalCx { args: &tensors, attrs: &Attrs::new(fixed), outs: &outs }).ok()?;
+        let results =
+            (op.def().eval)(&EvalCx { args: &tensors, attrs: &Attrs::new(fixed), outs: &outs }).ok()?;
         let as_inferred = results.len() == outs.len()
             && results.iter().zip(&outs).all(|(t, (d, s))| t.dtype == *d && t.shape == *s);
         as_inferred.then_some(results)
@@ -212,7 +212,10 @@ impl Cx {
         let content = self.content(v, what)?;
         match content.as_slice() {
             [d] => Ok(d.clone()),
-            _ => Err(self.invalid(codes::VALUE, format!("{what} must have one element, has {}", content.len()))),
+            _ => {
+                Err(self
+                    .invalid(codes::VALUE, format!("{what} must have one element, has {}", content.len())))
+            }
         }
     }
 

@@ -75,8 +75,9 @@ impl Cx {
         (0..rank)
             .map(|i| {
                 let (x, y) = (at(a, i), at(b, i));
-                x.broadcast(&y)
-                    .ok_or_else(|| self.invalid(codes::SHAPE, format!("extents {x} and {y} do not broadcast")))
+                x.broadcast(&y).ok_or_else(|| {
+                    self.invalid(codes::SHAPE, format!("extents {x} and {y} do not broadcast"))
+                })
             })
             .collect()
     }

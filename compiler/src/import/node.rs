@@ -37,6 +37,8 @@ pub(crate) struct NodeCx<'a> {
     pub(crate) inputs: Vec<Option<ValueId>>,
     /// Whether each output is used by anyone.
     pub(crate) wanted: Vec<bool>,
+    /// Number of outputs that have a name.
+    pub(crate) outputs: usize,
     /// Attributes.
     pub(crate) attrs: Attrs<'a>,
     /// Decodes tensors of attributes.
@@ -136,7 +138,13 @@ impl NodeCx<'_> {
     }
 
     /// Refuses an attribute that asks for something unsupported.
-    pub(crate) fn known_mode<'m>(&self, cx: &Cx, name: &str, default: &str, modes: &[&'m str]) -> Res<&'m str> {
+    pub(crate) fn known_mode<'m>(
+        &self,
+        cx: &Cx,
+        name: &str,
+        default: &str,
+        modes: &[&'m str],
+    ) -> Res<&'m str> {
         let given = self.str(name, default)?;
         modes.iter().copied().find(|m| *m == given).ok_or_else(|| {
             cx.refuse(format!("{name}={given:?}"), &format!("supported are {}", modes.join(", ")))

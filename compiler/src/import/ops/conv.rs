@@ -16,7 +16,9 @@ pub(crate) static IMPORTERS: &[Importer] = &[
 pub(crate) fn spatial(cx: &Cx, x: ValueId) -> Res<Vec<Dim>> {
     let shape = cx.shape(x);
     if shape.len() < 3 {
-        return Err(cx.invalid(codes::SHAPE, format!("needs [batch, channels, spatial...], got {}", cx.ty(x))));
+        return Err(
+            cx.invalid(codes::SHAPE, format!("needs [batch, channels, spatial...], got {}", cx.ty(x)))
+        );
     }
     Ok(shape[2..].to_vec())
 }

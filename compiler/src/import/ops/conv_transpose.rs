@@ -28,8 +28,11 @@ impl Geometry {
         let dilations = per_axis(cx, n, "dilations", spatial)?;
         let output_padding =
             n.ints("output_padding")?.filter(|v| !v.is_empty()).unwrap_or_else(|| vec![0; spatial]);
-        if kernel.len() != spatial || output_padding.len() != spatial || output_padding.iter().any(|p| *p < 0) {
-            let what = format!("kernel {kernel:?} and output_padding {output_padding:?} do not fit {spatial} dimensions");
+        if kernel.len() != spatial || output_padding.len() != spatial || output_padding.iter().any(|p| *p < 0)
+        {
+            let what = format!(
+                "kernel {kernel:?} and output_padding {output_padding:?} do not fit {spatial} dimensions"
+            );
             return Err(cx.invalid(codes::VALUE, what));
         }
         let groups = n.int("group", 1)?;
@@ -108,8 +111,12 @@ fn conv_transpose(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
     let x = stuffed(cx, x, &g)?;
     let zeros = vec![0; 2 * input.len()];
     let ones = vec![1; input.len()];
-    let attrs =
-        [ints("strides", &ones), ints("dilations", &g.dilations), ints("pads", &zeros), int("groups", g.groups)];
+    let attrs = [
+        ints("strides", &ones),
+        ints("dilations", &g.dilations),
+        ints("pads", &zeros),
+        int("groups", g.groups),
+    ];
     let args: Vec<ValueId> = [Some(x), Some(w), n.opt(2)].into_iter().flatten().collect();
     Ok(vec![cx.op("conv", attrs, &args)?])
 }
@@ -175,8 +182,11 @@ fn stuffed(cx: &mut Cx, x: ValueId, g: &Geometry) -> Res<ValueId> {
             after[3 + 2 * i] = Dim::from(s - 1);
         }
         y = cx.pad(y, zero, &before, &after)?;
-        let joined: Vec<Dim> =
-            lead.iter().cloned().chain((0..spatial).map(|i| &shape[2 + i] * &Dim::from(g.strides[i]))).collect();
+        let joined: Vec<Dim> = lead
+            .iter()
+            .cloned()
+            .chain((0..spatial).map(|i| &shape[2 + i] * &Dim::from(g.strides[i])))
+            .collect();
         y = cx.reshape(y, &joined)?;
     }
     let (mut before, mut after) = (vec![Dim::from(0); 2], vec![Dim::from(0); 2]);

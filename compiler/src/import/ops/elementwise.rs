@@ -151,7 +151,9 @@ pub(crate) fn aligned(cx: &mut Cx, a: ValueId, b: ValueId, axis: Option<i64>) ->
     let axis = cx.axis(axis, rank)?;
     let mut shape = cx.shape(b);
     if axis + shape.len() > rank {
-        return Err(cx.invalid(codes::SHAPE, format!("axis {axis} leaves no room for {} dimensions", shape.len())));
+        return Err(
+            cx.invalid(codes::SHAPE, format!("axis {axis} leaves no room for {} dimensions", shape.len()))
+        );
     }
     shape.resize(rank - axis, Dim::from(1));
     cx.reshape(b, &shape)
@@ -218,7 +220,11 @@ fn bit_shift(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
 fn is_inf(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
     let x = n.input(cx, 0)?;
     let (p, m) = (n.int("detect_positive", 1)?, n.int("detect_negative", 1)?);
-    Ok(vec![cx.op("is_inf", [int("positive", i64::from(p != 0)), int("negative", i64::from(m != 0))], &[x])?])
+    Ok(vec![cx.op(
+        "is_inf",
+        [int("positive", i64::from(p != 0)), int("negative", i64::from(m != 0))],
+        &[x],
+    )?])
 }
 
 fn select(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
@@ -232,7 +238,9 @@ fn converted(cx: &mut Cx, n: &NodeCx<'_>, x: ValueId, to: DType) -> Res<ValueId>
     let from = cx.dtype(x);
     if to == DType::F8E8M0 && from != to {
         let mode = if n.since >= 24 { n.str("round_mode", "up")? } else { "up".to_owned() };
-        return Err(cx.refuse(format!("conversion to float8e8m0 (round_mode {mode})"), "keep the scales in float32"));
+        return Err(
+            cx.refuse(format!("conversion to float8e8m0 (round_mode {mode})"), "keep the scales in float32")
+        );
     }
     if saturate || !to.is_float() || from == to {
         return cx.cast(x, to);
@@ -243,7 +251,9 @@ fn converted(cx: &mut Cx, n: &NodeCx<'_>, x: ValueId, to: DType) -> Res<ValueId>
 fn cast(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
     let x = n.input(cx, 0)?;
     if n.since < 6 {
-        return Err(cx.refuse("the operator before operator set 6", "convert the model to a newer operator set"));
+        return Err(
+            cx.refuse("the operator before operator set 6", "convert the model to a newer operator set")
+        );
     }
     let to = n.dtype(cx, "to")?.ok_or_else(|| cx.invalid(codes::VALUE, "needs the attribute `to`"))?;
     Ok(vec![converted(cx, n, x, to)?])

@@ -133,7 +133,9 @@ fn float_range(cx: &mut Cx, n: &NodeCx<'_>, args: [ValueId; 3], d: DType) -> Out
     for ((slot, arg), what) in numbers.iter_mut().zip(args).zip(["start", "limit", "delta"]) {
         *slot = match cx.floats(arg, what)?.as_slice() {
             [v] => *v,
-            v => return Err(cx.invalid(codes::VALUE, format!("{what} must have one element, has {}", v.len()))),
+            v => {
+                return Err(cx.invalid(codes::VALUE, format!("{what} must have one element, has {}", v.len())));
+            }
         };
     }
     let [start, limit, delta] = numbers;

@@ -84,7 +84,9 @@ fn one_hot(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
     let depth = if cx.dtype(depth).is_float() {
         match cx.floats(depth, "depth")?.as_slice() {
             [d] => Dim::from(*d as i64),
-            d => return Err(cx.invalid(codes::VALUE, format!("depth must have one element, has {}", d.len()))),
+            d => {
+                return Err(cx.invalid(codes::VALUE, format!("depth must have one element, has {}", d.len())));
+            }
         }
     } else {
         cx.one(depth, "depth")?
@@ -124,15 +126,4 @@ fn reverse_sequence(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
     let index = cx.select(inside, mirrored, step)?;
     let index = cx.expand(index, &shape)?;
     Ok(vec![cx.op("gather_elements", [int("axis", time as i64)], &[x, index])?])
-}
-
-/// Where `index` of a class axis put last equals the class: used by losses too.
-pub(crate) fn hits(cx: &mut Cx, classes: &Dim, index: ValueId) -> Res<ValueId> {
-    let rank = cx.rank(index) + 1;
-    let mut shape = cx.shape(index);
-    shape.push(Dim::from(1));
-    let index = cx.cast(index, DType::I64)?;
-    let index = cx.reshape(index, &shape)?;
-    let class = cx.iota(rank, rank - 1, classes, DType::I64)?;
-    cx.binary("eq", class, index)
 }

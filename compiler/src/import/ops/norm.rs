@@ -74,8 +74,8 @@ fn batch_norm(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
     let x = n.input(cx, 0)?;
     let training = match n.since {
         14.. => n.flag("training_mode", false)?,
-        // Before operator set 7 `is_test` is 0 by default, but a model that wants only Y is meant for inference.
-        _ => (1..5).any(|i| n.wants(i)),
+        // Before operator set 14 a node with one output is meant for inference.
+        _ => n.outputs > 1,
     };
     if training {
         return Err(cx.refuse("training mode", "export the model for inference"));

@@ -5,10 +5,8 @@ use super::super::cx::{Cx, Outs, Res, int};
 use super::super::node::{Importer, NodeCx, row};
 use autoglm_ir::{DType, Dim, ValueId};
 
-pub(crate) static IMPORTERS: &[Importer] = &[
-    row("CenterCropPad", &[18], center_crop_pad),
-    row("Pad", &[1, 2, 11, 13, 18, 19, 21, 23, 24, 25], pad),
-];
+pub(crate) static IMPORTERS: &[Importer] =
+    &[row("CenterCropPad", &[18], center_crop_pad), row("Pad", &[1, 2, 11, 13, 18, 19, 21, 23, 24, 25], pad)];
 
 /// Padding before and after each axis.
 fn amounts(cx: &Cx, n: &NodeCx<'_>, rank: usize) -> Res<(Vec<Dim>, Vec<Dim>)> {

@@ -34,11 +34,8 @@ fn arg(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
 /// under `noop_with_empty_axes`.
 fn axes(cx: &Cx, n: &NodeCx<'_>, rank: usize) -> Res<Vec<usize>> {
     let from_input = n.since >= if n.op == "ReduceSum" { 13 } else { 18 };
-    let given = if from_input {
-        n.opt(1).map(|a| cx.numbers(a, "axes")).transpose()?
-    } else {
-        n.ints("axes")?
-    };
+    let given =
+        if from_input { n.opt(1).map(|a| cx.numbers(a, "axes")).transpose()? } else { n.ints("axes")? };
     match given.filter(|a| !a.is_empty()) {
         Some(given) => cx.axes(&given, rank),
         None if from_input && n.flag("noop_with_empty_axes", false)? => Ok(Vec::new()),

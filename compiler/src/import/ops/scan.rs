@@ -33,7 +33,7 @@ fn cum_prod(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
     }
     // A shift by `by` puts ones before and drops as many elements at the end.
     let one = cx.scalar(cx.dtype(x), 1.0);
-    let mut shifted = |cx: &mut Cx, y, by: usize| {
+    let shifted = |cx: &mut Cx, y, by: usize| {
         let (mut before, mut after) = (vec![Dim::from(0); rank], vec![Dim::from(0); rank]);
         before[axis] = by.into();
         after[axis] = Dim::from(-(by as i64));

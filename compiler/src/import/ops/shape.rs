@@ -65,7 +65,8 @@ fn target(cx: &Cx, from: &[Dim], wanted: &[Dim], allow_zero: bool) -> Res<Vec<Di
             Some(-1) => return Err(cx.invalid(codes::VALUE, "the shape holds -1 twice")),
             Some(v) if v < 0 => return Err(cx.invalid(codes::VALUE, format!("the shape holds {v}"))),
             Some(0) if !allow_zero => {
-                let what = || cx.invalid(codes::VALUE, format!("0 at {i} copies an extent that does not exist"));
+                let what =
+                    || cx.invalid(codes::VALUE, format!("0 at {i} copies an extent that does not exist"));
                 out.push(copied.ok_or_else(what)?.clone());
             }
             Some(_) => out.push(d.clone()),
@@ -110,7 +111,11 @@ fn fill_unknown(cx: &Cx, total: &Dim, wanted: &[Dim], out: Vec<Dim>) -> Vec<Dim>
         .iter()
         .zip(&out)
         .map(|(w, d)| {
-            if is_element(w) && cx.range(w).0 < 0 { Dim::select(&w.equals(&minus), &1.into(), d) } else { d.clone() }
+            if is_element(w) && cx.range(w).0 < 0 {
+                Dim::select(&w.equals(&minus), &1.into(), d)
+            } else {
+                d.clone()
+            }
         })
         .collect();
     let filled = |i: usize| -> Option<Dim> {
@@ -178,9 +183,8 @@ fn unsqueeze(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
     let rank = shape.len() + axes.len();
     let axes = cx.axes(&axes, rank)?;
     let mut old = shape.into_iter();
-    let new: Vec<Dim> = (0..rank)
-        .filter_map(|a| if axes.contains(&a) { Some(Dim::from(1)) } else { old.next() })
-        .collect();
+    let new: Vec<Dim> =
+        (0..rank).filter_map(|a| if axes.contains(&a) { Some(Dim::from(1)) } else { old.next() }).collect();
     Ok(vec![cx.reshape(x, &new)?])
 }
 
@@ -192,7 +196,9 @@ fn transpose(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
         None => (0..rank).rev().collect(),
     };
     if perm.len() != rank {
-        return Err(cx.invalid(codes::VALUE, format!("`perm` has {} entries for {rank} dimensions", perm.len())));
+        return Err(
+            cx.invalid(codes::VALUE, format!("`perm` has {} entries for {rank} dimensions", perm.len()))
+        );
     }
     Ok(vec![cx.transpose(x, &perm)?])
 }

@@ -87,9 +87,8 @@ fn pieces(cx: &Cx, n: &NodeCx<'_>, extent: &Dim) -> Res<Vec<Dim>> {
     } else {
         None
     };
-    let from_attr = || -> Res<Option<Vec<Dim>>> {
-        Ok(n.ints("split")?.map(|v| v.into_iter().map(Dim::from).collect()))
-    };
+    let from_attr =
+        || -> Res<Option<Vec<Dim>>> { Ok(n.ints("split")?.map(|v| v.into_iter().map(Dim::from).collect())) };
     if let Some(sizes) = given.map_or_else(from_attr, |g| Ok(Some(g)))? {
         return Ok(sizes);
     }
@@ -108,7 +107,9 @@ fn pieces(cx: &Cx, n: &NodeCx<'_>, extent: &Dim) -> Res<Vec<Dim>> {
     sizes[whole] = extent - &last;
     let uneven = sizes[whole] != each;
     if n.since < 18 && uneven && extent.as_const().is_some() {
-        return Err(cx.invalid(codes::VALUE, format!("extent {extent} does not split into {count} equal pieces")));
+        return Err(
+            cx.invalid(codes::VALUE, format!("extent {extent} does not split into {count} equal pieces"))
+        );
     }
     if cx.range(&sizes[whole]).1 < 0 {
         return Err(cx.invalid(codes::VALUE, format!("extent {extent} does not split into {count} pieces")));

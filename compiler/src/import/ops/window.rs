@@ -32,12 +32,14 @@ pub(crate) enum AutoPad {
 
 /// The attribute `auto_pad`.
 pub(crate) fn auto_pad(cx: &Cx, n: &NodeCx<'_>) -> Res<AutoPad> {
-    Ok(match n.known_mode(cx, "auto_pad", "NOTSET", &["NOTSET", "", "VALID", "SAME_UPPER", "SAME_LOWER"])? {
-        "VALID" => AutoPad::Valid,
-        "SAME_UPPER" => AutoPad::SameUpper,
-        "SAME_LOWER" => AutoPad::SameLower,
-        _ => AutoPad::Explicit,
-    })
+    Ok(
+        match n.known_mode(cx, "auto_pad", "NOTSET", &["NOTSET", "", "VALID", "SAME_UPPER", "SAME_LOWER"])? {
+            "VALID" => AutoPad::Valid,
+            "SAME_UPPER" => AutoPad::SameUpper,
+            "SAME_LOWER" => AutoPad::SameLower,
+            _ => AutoPad::Explicit,
+        },
+    )
 }
 
 /// A list of one positive number a spatial dimension; ones when absent.
