@@ -1,4 +1,8 @@
 //! The `autoglm` command.
 #![forbid(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    autoglm::shell::main(std::env::args_os().collect(), &autoglm::backend::Unlinked)
+}

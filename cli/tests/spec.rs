@@ -1,4 +1,5 @@
 //! The grammar of the command line, as tables of what is accepted and what is not.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use autoglm::spec::*;
 use std::time::Duration;

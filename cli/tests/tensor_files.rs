@@ -1,4 +1,5 @@
 //! Readers and writers of tensor files against files made by NumPy, Pillow and the onnx package.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use autoglm::error::Exit;
 use autoglm::files::{sanitize, write_tensors};
@@ -23,7 +24,8 @@ fn numbers(n: usize) -> Vec<f64> {
 
 #[test]
 fn npy_files_made_by_numpy() {
-    let table: [(&str, Option<ElemType>, ElemType, &[usize], Vec<f64>); 14] = [
+    type Row = (&'static str, Option<ElemType>, ElemType, &'static [usize], Vec<f64>);
+    let table: [Row; 14] = [
         ("f32_2x3", None, F32, &[2, 3], numbers(6).iter().map(|x| x / 4.0).collect()),
         ("f64_fortran_2x3", None, F64, &[2, 3], numbers(6)),
         ("i32_fortran_2x3x4", None, I32, &[2, 3, 4], numbers(24)),
@@ -235,7 +237,8 @@ fn pictures_that_do_not_fit() {
 
 #[test]
 fn tensor_files_made_by_onnx() {
-    let table: [(&str, &str, ElemType, &[usize], Vec<f64>); 8] = [
+    type Row = (&'static str, &'static str, ElemType, &'static [usize], Vec<f64>);
+    let table: [Row; 8] = [
         ("f32_raw", "x", F32, &[2, 3], numbers(6).iter().map(|x| x / 4.0).collect()),
         ("f32_typed", "x", F32, &[3], vec![0.5, -1.0, 2.0]),
         ("f64_typed", "d", F64, &[1], vec![0.1]),

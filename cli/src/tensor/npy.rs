@@ -34,7 +34,7 @@ pub fn read(input: &mut dyn Read, expected: Option<ElemType>, max_bytes: usize) 
         return Err(size_error(format!("{what} is larger than the limit of {max_bytes} bytes")));
     }
     let mut bytes = Vec::new();
-    input.take(wanted as u64 + 1).read_to_end(&mut bytes).map_err(read_error);
+    input.take(wanted as u64 + 1).read_to_end(&mut bytes).map_err(read_error)?;
     if bytes.len() != wanted {
         let what = describe(header.elem, &header.dims);
         let have = if bytes.len() > wanted { "more".to_string() } else { bytes.len().to_string() };

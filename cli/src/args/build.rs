@@ -1,0 +1,68 @@
+//! Arguments of the commands that read models and IR: `compile`, `check`, `opt`.
+
+use crate::spec::{Binding, Limit, parse_bound, parse_emit, parse_limit};
+use clap::Args;
+use std::path::PathBuf;
+
+/// Arguments of `compile`.
+#[derive(Clone, Debug, Args)]
+pub struct CompileArgs {
+    /// The ONNX model
+    #[arg(value_name = "MODEL")]
+    pub model: PathBuf,
+    /// The engine file to write
+    #[arg(short, long, value_name = "ENGINE", required_unless_present = "emit")]
+    pub output: Option<PathBuf>,
+    /// Fix a symbolic dimension, or bound it (both ends included); may be repeated
+    #[arg(short = 'D', long = "dim", value_name = "SYM=N|LO..HI", value_parser = parse_bound)]
+    pub dims: Vec<Binding>,
+    /// Print the IR after a phase: ir=PHASE
+    #[arg(long, value_name = "ir=PHASE", value_parser = parse_emit)]
+    pub emit: Option<String>,
+    /// Write the IR after every phase into a folder
+    #[arg(long, value_name = "DIR")]
+    pub dump_phases: Option<PathBuf>,
+    /// Compile a second time in another process and compare the bytes
+    #[arg(long, requires = "output")]
+    pub check_reproducible: bool,
+    /// Only what is needed to run: no rewrites, no fusion
+    #[arg(long)]
+    pub no_opt: bool,
+    /// Change a limit of the compiler; may be repeated
+    #[arg(long = "limit", value_name = "KEY=VALUE", value_parser = parse_limit)]
+    pub limits: Vec<Limit>,
+    /// Follow symbolic links to files with external weights
+    #[arg(long)]
+    pub allow_external_links: bool,
+}
+
+/// Arguments of `check`.
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    /// The ONNX model
+    #[arg(value_name = "MODEL")]
+    pub model: PathBuf,
+    /// Change a limit of the compiler; may be repeated
+    #[arg(long = "limit", value_name = "KEY=VALUE", value_parser = parse_limit)]
+    pub limits: Vec<Limit>,
+    /// Follow symbolic links to files with external weights
+    #[arg(long)]
+    pub allow_external_links: bool,
+}
+
+/// Arguments of `opt`.
+#[derive(Clone, Debug, Args)]
+pub struct OptArgs {
+    /// The IR text
+    #[arg(value_name = "FILE.agir")]
+    pub file: PathBuf,
+    /// A pass to apply; repeated passes run in the order given
+    #[arg(long = "pass", value_name = "PASS", required_unless_present = "rule")]
+    pub passes: Vec<String>,
+    /// Apply this rewrite rule only
+    #[arg(long, value_name = "RULE")]
+    pub rule: Option<String>,
+    /// Write the result to a file instead of stdout
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}

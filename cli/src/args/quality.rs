@@ -1,0 +1,97 @@
+//! Arguments of the commands that look at things and judge them: `inspect`, `verify`, `conformance`.
+
+use super::{EngineArgs, FeedArgs};
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+
+/// A part of what `inspect` shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Section {
+    /// Inputs and outputs.
+    Io,
+    /// How many of each operation.
+    Ops,
+    /// Sizes.
+    Memory,
+    /// What built it, from what.
+    Manifest,
+    /// Every step in order.
+    Steps,
+}
+
+/// Arguments of `inspect`.
+#[derive(Clone, Debug, Args)]
+pub struct InspectArgs {
+    /// An engine, or an ONNX model that is compiled first
+    #[arg(value_name = "ENGINE|MODEL")]
+    pub engine: PathBuf,
+    /// What to show, comma separated
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT",
+          default_values_t = [Section::Io, Section::Ops, Section::Memory])]
+    pub show: Vec<Section>,
+}
+
+/// Arguments of `verify`.
+#[derive(Clone, Debug, Args)]
+pub struct VerifyArgs {
+    /// An engine, or an ONNX model that is compiled first
+    #[arg(value_name = "ENGINE|MODEL")]
+    pub engine: PathBuf,
+    /// Compare with this model in the reference interpreter; without it, with output_0.pb, ... of --data
+    #[arg(long, value_name = "MODEL")]
+    pub against: Option<PathBuf>,
+    /// Compare intermediate values too, and name the first that differs
+    #[arg(long, requires = "against")]
+    pub per_layer: bool,
+    /// What the inputs hold; inputs that are not given are random.
+    #[command(flatten)]
+    pub feed: FeedArgs,
+    /// How to run.
+    #[command(flatten)]
+    pub exec: EngineArgs,
+    /// Largest absolute error of an element
+    #[arg(long, default_value_t = 1e-4, value_name = "X", value_parser = parse_tolerance)]
+    pub atol: f64,
+    /// Largest relative error of an element; |a - b| <= atol + rtol * |b| must hold
+    #[arg(long, default_value_t = 1e-3, value_name = "X", value_parser = parse_tolerance)]
+    pub rtol: f64,
+    /// Smallest cosine similarity of a floating-point output
+    #[arg(long, default_value_t = 0.9999, value_name = "X", allow_negative_numbers = true, value_parser = parse_cosine)]
+    pub min_cosine: f64,
+}
+
+/// Arguments of `conformance`.
+#[derive(Clone, Debug, Args)]
+pub struct ConformanceArgs {
+    /// A folder of cases: folders with model.onnx and test_data_set_N
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// The cases that must pass, one a line: fail if one does not
+    #[arg(long, value_name = "FILE")]
+    pub ratchet: Option<PathBuf>,
+    /// Rewrite the ratchet file with the cases that pass now
+    #[arg(long, requires = "ratchet", conflicts_with = "filter")]
+    pub bless: bool,
+    /// Use the reference interpreter instead of the compiler
+    #[arg(long)]
+    pub interp: bool,
+    /// Only cases whose name contains this
+    #[arg(long, value_name = "SUB")]
+    pub filter: Option<String>,
+    /// Cases at the same time; 0 means one for each available core
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub jobs: usize,
+    /// Write the results as a Markdown page
+    #[arg(long, value_name = "FILE")]
+    pub docs: Option<PathBuf>,
+}
+
+fn parse_tolerance(text: &str) -> Result<f64, String> {
+    let value = text.parse::<f64>().ok().filter(|x| *x >= 0.0);
+    value.ok_or_else(|| format!("\"{text}\" is not a tolerance (0 or larger)"))
+}
+
+fn parse_cosine(text: &str) -> Result<f64, String> {
+    let value = text.parse::<f64>().ok().filter(|x| (-1.0..=1.0).contains(x));
+    value.ok_or_else(|| format!("\"{text}\" is not a cosine (-1 to 1)"))
+}

@@ -1,0 +1,113 @@
+//! The commands. Each takes its arguments and gives a report.
+
+mod bench;
+mod check;
+mod compile;
+mod conformance;
+mod inspect;
+mod opt;
+mod run;
+mod verify;
+
+use crate::args::{Command, EngineArgs};
+use crate::backend::{Backend, Engine, OpenOptions, Port, Signature};
+use crate::error::{CliError, escape};
+use crate::feed::describe;
+use crate::report::Report;
+use crate::tensor::{Array, elem_name};
+use serde_json::{Value, json};
+use std::io::{BufRead, Write};
+use std::path::{Path, PathBuf};
+
+/// What a command works with.
+pub struct Ctx<'a> {
+    /// How much to say on stderr.
+    pub verbose: u8,
+    /// Commands of the worker protocol.
+    pub stdin: &'a mut dyn BufRead,
+    /// Answers of the worker protocol; everything else goes into the report.
+    pub stdout: &'a mut dyn Write,
+    /// Notes and warnings.
+    pub stderr: &'a mut dyn Write,
+    /// The compiler and the runtime.
+    pub backend: &'a dyn Backend,
+    /// This program, to start it again.
+    pub program: Option<PathBuf>,
+}
+
+impl Ctx<'_> {
+    /// Says something on stderr.
+    ///
+    /// # Errors
+    /// stderr is closed.
+    pub fn note(&mut self, text: &str) -> Result<(), CliError> {
+        writeln!(self.stderr, "{}", escape(text)).map_err(|e| CliError::stdout(&e))
+    }
+
+    /// Says something on stderr if the user asked for more.
+    ///
+    /// # Errors
+    /// stderr is closed.
+    pub fn detail(&mut self, text: &str) -> Result<(), CliError> {
+        if self.verbose > 0 { self.note(text) } else { Ok(()) }
+    }
+
+    /// Opens an engine or model as the options say.
+    fn open(&self, path: &Path, options: &OpenOptions) -> Result<Box<dyn Engine>, CliError> {
+        self.backend.open(path, options)
+    }
+}
+
+/// Runs a command. `None`: it has printed its result itself.
+///
+/// # Errors
+/// Whatever stops it.
+pub fn dispatch(ctx: &mut Ctx<'_>, command: &Command) -> Result<Option<Report>, CliError> {
+    match command {
+        Command::Compile(args) => compile::run(ctx, args).map(Some),
+        Command::Run(args) => run::run(ctx, args).map(Some),
+        Command::Bench(args) => bench::run(ctx, args),
+        Command::Inspect(args) => inspect::run(ctx, args).map(Some),
+        Command::Verify(args) => verify::run(ctx, args).map(Some),
+        Command::Check(args) => check::run(ctx, args).map(Some),
+        Command::Opt(args) => opt::run(ctx, args).map(Some),
+        Command::Conformance(args) => conformance::run(ctx, args).map(Some),
+    }
+}
+
+/// `n`, or one for each core that this process may use.
+fn resolve_threads(n: usize) -> usize {
+    if n > 0 { n } else { std::thread::available_parallelism().map_or(1, usize::from) }
+}
+
+fn open_options(args: &EngineArgs) -> OpenOptions {
+    OpenOptions {
+        threads: resolve_threads(args.threads),
+        isa: args.isa,
+        mmap: !args.no_mmap,
+        check_weights: args.check_weights,
+        interp: false,
+    }
+}
+
+/// The entry of an input or output in the report.
+fn port_json(port: &Port) -> Value {
+    json!({ "name": port.name, "dtype": elem_name(port.elem), "type": describe(port) })
+}
+
+/// `inputs` and `outputs` of the report.
+fn signature_json(signature: &Signature) -> Value {
+    let list = |ports: &[Port]| ports.iter().map(port_json).collect::<Vec<_>>();
+    json!({ "inputs": list(&signature.inputs), "outputs": list(&signature.outputs) })
+}
+
+/// The outputs of the last run, by name.
+fn named_outputs(engine: &mut dyn Engine) -> Result<Vec<(String, Array)>, CliError> {
+    let arrays = engine.outputs()?;
+    Ok(engine.signature().outputs.iter().map(|port| port.name.clone()).zip(arrays).collect())
+}
+
+/// Counts by name, as an object.
+fn counts_json(counts: &[(String, u64)]) -> Value {
+    Value::Object(counts.iter().map(|(name, n)| (name.clone(), json!(n))).collect())
+}

@@ -1,0 +1,142 @@
+//! `autoglm compile`
+
+use super::{Ctx, counts_json};
+use crate::args::CompileArgs;
+use crate::backend::{CompileRequest, Compiled, KeepIr};
+use crate::error::{CliError, Exit, escape};
+use crate::files;
+use crate::report::{Report, Table};
+use crate::stats::{format_bytes, format_duration};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+pub(super) fn run(ctx: &mut Ctx<'_>, args: &CompileArgs) -> Result<Report, CliError> {
+    let keep_ir = match (&args.dump_phases, &args.emit) {
+        (Some(_), _) => KeepIr::All,
+        (None, Some(phase)) => KeepIr::Phase(phase.clone()),
+        (None, None) => KeepIr::No,
+    };
+    let request = CompileRequest {
+        model: args.model.clone(),
+        dims: args.dims.clone(),
+        no_opt: args.no_opt,
+        limits: args.limits.clone(),
+        allow_external_links: args.allow_external_links,
+        keep_ir,
+    };
+    let compiled = ctx.backend.compile(&request)?;
+    for warning in &compiled.warnings {
+        ctx.note(&format!("warning: {warning}"))?;
+    }
+    let mut report = Report::new();
+    report.set("warnings", compiled.warnings.clone());
+    if let Some(dir) = &args.dump_phases {
+        dump(dir, &compiled)?;
+    }
+    if let Some(phase) = &args.emit {
+        let ir = find_ir(&compiled, phase)?;
+        report.set("ir", ir);
+        report.text(ir);
+    }
+    show_phases(ctx, &mut report, &compiled)?;
+    let Some(output) = &args.output else { return Ok(report) };
+    files::write(output, &compiled.engine)?;
+    let bytes = compiled.engine.len();
+    report.set("engine", json!({ "path": output.display().to_string(), "bytes": bytes }));
+    if args.check_reproducible {
+        let equal = again(ctx, args, output)? == compiled.engine;
+        report.set("reproducible", json!({ "checked": true, "equal": equal }));
+        if !equal {
+            report.fail(CliError::new("E0941", Exit::Reproducible, "a second compilation gave other bytes"));
+            return Ok(report);
+        }
+    }
+    if args.emit.is_none() {
+        show_ops(&mut report, &compiled);
+        let path = escape(&output.display().to_string());
+        report.text(&format!("{path}: {}\n", format_bytes(bytes as u64)));
+    }
+    Ok(report)
+}
+
+fn find_ir<'a>(compiled: &'a Compiled, phase: &str) -> Result<&'a str, CliError> {
+    let known: Vec<&str> = compiled.phases.iter().map(|p| p.name.as_str()).collect();
+    let found = compiled.phases.iter().rev().find(|p| p.name == phase).and_then(|p| p.ir.as_deref());
+    found.ok_or_else(|| crate::spec::unknown_name("phase with IR", phase, &known))
+}
+
+/// One file a phase, numbered in order.
+fn dump(dir: &Path, compiled: &Compiled) -> Result<(), CliError> {
+    files::create_dir(dir)?;
+    for (i, phase) in compiled.phases.iter().enumerate() {
+        if let Some(ir) = &phase.ir {
+            let name = format!("{i:02}-{}.agir", files::sanitize(&phase.name));
+            files::write(&dir.join(name), ir.as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+fn show_phases(ctx: &mut Ctx<'_>, report: &mut Report, compiled: &Compiled) -> Result<(), CliError> {
+    let mut list = Vec::new();
+    for phase in &compiled.phases {
+        ctx.detail(&format!("{:>12}  {}", format_duration(phase.time), phase.name))?;
+        list.push(json!({ "name": phase.name, "ms": phase.time.as_secs_f64() * 1e3 }));
+    }
+    report.set("phases", Value::Array(list));
+    let before = counts_json(&compiled.ops_before);
+    report.set("graph", json!({ "ops_before": before, "ops_after": counts_json(&compiled.ops_after) }));
+    Ok(())
+}
+
+/// Operations before and after, side by side.
+fn show_ops(report: &mut Report, compiled: &Compiled) {
+    let names: BTreeSet<&str> =
+        compiled.ops_before.iter().chain(&compiled.ops_after).map(|(name, _)| name.as_str()).collect();
+    let count = |list: &[(String, u64)], name: &str| {
+        list.iter().find(|(n, _)| n == name).map_or(String::new(), |(_, n)| n.to_string())
+    };
+    let mut table = Table::new(&["operation", ">model", ">engine"]);
+    for name in names {
+        table.row([name, &count(&compiled.ops_before, name), &count(&compiled.ops_after, name)]);
+    }
+    report.text(&format!("{}\n", table.render()));
+}
+
+/// The engine that another process, in another folder, compiles from the same arguments.
+fn again(ctx: &Ctx<'_>, args: &CompileArgs, output: &Path) -> Result<Vec<u8>, CliError> {
+    let failed = |why: String| {
+        CliError::new("E0941", Exit::Reproducible, format!("cannot compile a second time: {why}"))
+    };
+    let program =
+        ctx.program.as_ref().ok_or_else(|| failed("the program's own path is not known".to_string()))?;
+    let absolute = |path: &Path| std::path::absolute(path).map_err(|e| failed(e.to_string()));
+    let mut second = absolute(output)?.into_os_string();
+    second.push(format!(".{}.again", std::process::id()));
+    let second = Path::new(&second);
+    let mut command = Command::new(program);
+    command.arg("compile").arg(absolute(&args.model)?).arg("-o").arg(second);
+    for dim in &args.dims {
+        command.arg(format!("-D{}={}..{}", dim.name, dim.min, dim.max));
+    }
+    for limit in &args.limits {
+        command.arg(format!("--limit={}={}", limit.key, limit.value));
+    }
+    for (flag, set) in [("--no-opt", args.no_opt), ("--allow-external-links", args.allow_external_links)] {
+        if set {
+            command.arg(flag);
+        }
+    }
+    command.current_dir(std::env::temp_dir()).stdin(Stdio::null()).stdout(Stdio::null());
+    let done = command.output().map_err(|e| failed(e.to_string()))?;
+    if !done.status.success() {
+        let said = String::from_utf8_lossy(&done.stderr);
+        return Err(failed(said.lines().last().unwrap_or("no reason given").to_string()));
+    }
+    let bytes = files::read(second)?;
+    // The comparison is done in memory; a file that cannot be removed does not change its result.
+    let _ = std::fs::remove_file(second);
+    Ok(bytes)
+}

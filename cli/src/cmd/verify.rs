@@ -1,0 +1,121 @@
+//! `autoglm verify`
+
+use super::{Ctx, named_outputs, open_options};
+use crate::args::VerifyArgs;
+use crate::backend::{Engine, OpenOptions, Signature};
+use crate::compare::{Comparison, Tolerance, compare};
+use crate::error::{CliError, Exit};
+use crate::feed::{self, Missing};
+use crate::report::{Report, Table};
+use crate::tensor::Array;
+use std::collections::BTreeMap;
+
+pub(super) fn run(ctx: &mut Ctx<'_>, args: &VerifyArgs) -> Result<Report, CliError> {
+    let options = OpenOptions { check_weights: true, ..open_options(&args.exec) };
+    let mut engine = ctx.open(&args.engine, &options)?;
+    let mut report = Report::new();
+    report.set("integrity", "ok");
+    report.text("integrity: ok\n");
+    if args.against.is_none() && args.feed.data.is_none() {
+        return Ok(report);
+    }
+    let (inputs, notes) = feed::load(engine.signature(), &args.feed, Missing::Generate)?;
+    for note in &notes {
+        ctx.note(note)?;
+    }
+    report.set("assumed", notes);
+    let tolerance = Tolerance { atol: args.atol, rtol: args.rtol, min_cosine: args.min_cosine };
+    engine.bind(inputs.clone())?;
+    engine.run()?;
+    let ours = named_outputs(engine.as_mut())?;
+
+    let mut reference = None;
+    let expected = match (&args.against, &args.feed.data) {
+        (Some(model), _) => {
+            let mut other = ctx.open(model, &OpenOptions { interp: true, ..options })?;
+            bind_by_name(other.as_mut(), engine.signature(), inputs)?;
+            other.run()?;
+            let outputs = named_outputs(other.as_mut())?;
+            reference = Some(other);
+            outputs
+        }
+        (None, Some(dir)) => {
+            let ports = &engine.signature().outputs;
+            let arrays = feed::load_folder(ports, dir, "output")?;
+            ports.iter().map(|port| port.name.clone()).zip(arrays).collect()
+        }
+        (None, None) => Vec::new(),
+    };
+    let mut failed = judge(&mut report, "outputs", &ours, &expected, &tolerance)?;
+    if let (true, Some(mut reference)) = (args.per_layer, reference) {
+        let layers = judge(&mut report, "layers", &engine.taps()?, &reference.taps()?, &tolerance)?;
+        failed.extend(layers);
+    }
+    if let Some(error) = CliError::all(failed) {
+        report.fail(error);
+    }
+    Ok(report)
+}
+
+/// Gives `engine` the inputs of another signature, which may be in another order.
+fn bind_by_name(engine: &mut dyn Engine, from: &Signature, inputs: Vec<Array>) -> Result<(), CliError> {
+    let mut by_name: BTreeMap<&str, Array> =
+        from.inputs.iter().map(|port| port.name.as_str()).zip(inputs).collect();
+    let mut ordered = Vec::new();
+    for port in &engine.signature().inputs {
+        let array = by_name.remove(port.name.as_str()).ok_or_else(|| {
+            CliError::new("E0943", Exit::Invalid, format!("the engine has no input \"{}\"", port.name))
+                .help("compare the engine with the model that it was compiled from")
+        })?;
+        ordered.push(array);
+    }
+    engine.bind(ordered)
+}
+
+/// Compares the tensors of `reference` that `ours` has too, in the order of the reference. Gives what failed.
+fn judge(
+    report: &mut Report,
+    what: &str,
+    ours: &[(String, Array)],
+    reference: &[(String, Array)],
+    tolerance: &Tolerance,
+) -> Result<Vec<CliError>, CliError> {
+    let by_name: BTreeMap<&str, &Array> = ours.iter().map(|(name, array)| (name.as_str(), array)).collect();
+    let mut table = Table::new(&[what, "", ">cosine", ">max |error|", ">outside", ">needed atol"]);
+    let (mut failed, mut list) = (Vec::new(), Vec::new());
+    for (name, expected) in reference {
+        let Some(array) = by_name.get(name.as_str()) else {
+            // Values that were fused away are not to be had; an output always is.
+            if what == "outputs" {
+                failed.push(accuracy(what, name, "the engine does not have it"));
+            }
+            continue;
+        };
+        let result = compare(array, expected, tolerance);
+        show(&mut table, name, &result);
+        list.push(result.to_json(name));
+        if !result.pass {
+            failed.push(accuracy(what, name, &result.summary()));
+        }
+    }
+    report.set(what, list);
+    report.text(&format!("\n{}", table.render()));
+    Ok(failed)
+}
+
+fn accuracy(what: &str, name: &str, why: &str) -> CliError {
+    let kind = what.trim_end_matches('s');
+    CliError::new("E0940", Exit::Accuracy, format!("{kind} \"{name}\": {why}"))
+}
+
+fn show(table: &mut Table, name: &str, result: &Comparison) {
+    let verdict = if result.pass { "pass" } else { "FAIL" };
+    table.row([
+        name,
+        verdict,
+        &format!("{:.6}", result.cosine),
+        &format!("{:.3e}", result.max_abs),
+        &result.outside.to_string(),
+        &format!("{:.3e}", result.needed_atol),
+    ]);
+}

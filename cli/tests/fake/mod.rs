@@ -1,0 +1,193 @@
+//! A made-up compiler and runtime. The model's file name decides what it computes: `double` gives y = 2x, `triple`
+//! y = 3x; other names are refused in different ways.
+
+use autoglm::args::{Cli, Command};
+use autoglm::backend::*;
+use autoglm::cmd::{Ctx, dispatch};
+use autoglm::error::{CliError, Exit};
+use autoglm::report::Report;
+use autoglm::spec::unknown_name;
+use autoglm::tensor::{Array, to_f64};
+use autoglm_runtime::elem::ElemType;
+use clap::Parser;
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub(crate) struct Fake;
+
+pub(crate) struct FakeEngine {
+    signature: Signature,
+    factor: f64,
+    x: Vec<Array>,
+    y: Option<Array>,
+}
+
+pub(crate) fn floats(dims: &[usize], values: impl IntoIterator<Item = f64>) -> Array {
+    let bytes = values.into_iter().flat_map(|x| (x as f32).to_le_bytes()).collect();
+    Array::new(ElemType::F32, dims.to_vec(), bytes).unwrap()
+}
+
+impl FakeEngine {
+    fn scaled(&self, factor: f64) -> Array {
+        floats(&self.x[0].dims, to_f64(&self.x[0]).into_iter().map(|x| x * factor))
+    }
+}
+
+impl Engine for FakeEngine {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn bind(&mut self, inputs: Vec<Array>) -> Result<(), CliError> {
+        self.x = inputs;
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<(), CliError> {
+        self.y = Some(self.scaled(self.factor));
+        Ok(())
+    }
+
+    fn outputs(&mut self) -> Result<Vec<Array>, CliError> {
+        self.y.clone().map(|y| vec![y]).ok_or_else(|| CliError::new("E0600", Exit::Bug, "not run"))
+    }
+
+    fn taps(&mut self) -> Result<Vec<(String, Array)>, CliError> {
+        Ok(vec![("hidden".into(), self.scaled(1.0)), ("y:0".into(), self.scaled(self.factor))])
+    }
+
+    fn describe(&self) -> Description {
+        Description {
+            ops: vec![("Mul".into(), 1)],
+            memory: vec![("weights".into(), 2048)],
+            manifest: vec![("producer".into(), "a\x1b[31m".into())],
+            steps: vec![["Tile".into(), "/mul".into(), "f32[batch,3]".into()]],
+        }
+    }
+
+    fn flops(&self) -> Option<f64> {
+        Some(6.0)
+    }
+}
+
+impl Backend for Fake {
+    fn compile(&self, request: &CompileRequest) -> Result<Compiled, CliError> {
+        let phase = |name: &str, ir: &str| Phase {
+            name: name.into(),
+            time: Duration::from_millis(1),
+            ir: (request.keep_ir != KeepIr::No).then(|| ir.to_string()),
+        };
+        Ok(Compiled {
+            engine: format!("engine of {:?} no_opt={}", request.dims, request.no_opt).into_bytes(),
+            phases: vec![phase("import", "ir 1\n"), phase("lower", "ir 2\n")],
+            ops_before: vec![("Mul".into(), 2)],
+            ops_after: vec![("Mul".into(), 1), ("Tile".into(), 1)],
+            warnings: vec!["a guess".into()],
+        })
+    }
+
+    fn open(&self, path: &Path, options: &OpenOptions) -> Result<Box<dyn Engine>, CliError> {
+        assert!(options.threads > 0);
+        let whole = path.to_string_lossy();
+        let factor = match (whole.contains("double"), whole.contains("triple")) {
+            (true, _) => 2.0,
+            (_, true) => 3.0,
+            _ if whole.contains("panic") => panic!("a bug in the compiler"),
+            _ if whole.contains("strange") => {
+                return Err(CliError::new("E0201", Exit::Unsupported, "Strange is not supported"));
+            }
+            _ if whole.contains("damaged") => return Err(CliError::new("E0505", Exit::Integrity, "hash")),
+            _ => return Err(CliError::new("E0100", Exit::Invalid, format!("cannot open {whole}"))),
+        };
+        let dims = vec![PortDim::Symbol("batch".into()), PortDim::Fixed(3)];
+        let port = |name: &str| Port { name: name.into(), elem: ElemType::F32, dims: dims.clone() };
+        let signature = Signature { inputs: vec![port("x")], outputs: vec![port("y:0")] };
+        Ok(Box::new(FakeEngine { signature, factor, x: Vec::new(), y: None }))
+    }
+
+    fn check(&self, request: &CompileRequest) -> Result<Vec<CliError>, CliError> {
+        if request.model.to_string_lossy().contains("double") {
+            return Ok(Vec::new());
+        }
+        let unsupported = CliError::new("E0201", Exit::Unsupported, "Strange is not supported");
+        Ok(vec![unsupported, CliError::new("E0102", Exit::Invalid, "cut off")])
+    }
+
+    fn opt(&self, text: &str, passes: &[String], rule: Option<&str>) -> Result<String, CliError> {
+        match passes.iter().find(|pass| *pass != "fold") {
+            Some(pass) => Err(unknown_name("pass", pass, &["fold"])),
+            None => Ok(format!("{text}; {passes:?} {rule:?}\n")),
+        }
+    }
+}
+
+/// What a command gave, and what it said.
+pub(crate) struct Ran {
+    pub(crate) report: Option<Report>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs a command line in this process, with `stdin` for the worker.
+pub(crate) fn autoglm_with(line: &[&str], stdin: &str, program: Option<PathBuf>) -> Result<Ran, CliError> {
+    let mut all = vec!["autoglm"];
+    all.extend(line);
+    let cli = Cli::try_parse_from(all).map_err(|e| CliError::usage(e.to_string()))?;
+    let command: &Command = &cli.command;
+    let (mut stdin, mut stdout, mut stderr) = (Cursor::new(stdin.to_string()), Vec::new(), Vec::new());
+    let mut ctx = Ctx {
+        verbose: cli.global.verbose,
+        stdin: &mut stdin,
+        stdout: &mut stdout,
+        stderr: &mut stderr,
+        backend: &Fake,
+        program,
+    };
+    let report = dispatch(&mut ctx, command)?;
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Ok(Ran { report, stdout: text(stdout), stderr: text(stderr) })
+}
+
+/// [`autoglm_with`] without input.
+pub(crate) fn autoglm(line: &[&str]) -> Result<Ran, CliError> {
+    autoglm_with(line, "", None)
+}
+
+/// An empty folder that is removed in the end.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn new(name: &str) -> Folder {
+        let path = std::env::temp_dir().join(format!("autoglm-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_string()
+    }
+
+    pub(crate) fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> String {
+        let path = self.path(name);
+        std::fs::create_dir_all(Path::new(&path).parent().unwrap()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(&self.0)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
