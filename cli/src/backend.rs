@@ -54,6 +54,23 @@ pub struct CompileRequest {
     pub allow_external_links: bool,
     /// Keep the IR text of these phases.
     pub keep_ir: KeepIr,
+    /// Where to write the engine; none keeps it in memory.
+    pub output: Option<PathBuf>,
+}
+
+impl CompileRequest {
+    /// To compile a model in memory with no options.
+    pub fn of_model(model: &Path) -> CompileRequest {
+        CompileRequest {
+            model: model.to_path_buf(),
+            dims: Vec::new(),
+            no_opt: false,
+            limits: Vec::new(),
+            allow_external_links: false,
+            keep_ir: KeepIr::No,
+            output: None,
+        }
+    }
 }
 
 /// Whose IR text to keep.
@@ -70,7 +87,7 @@ pub enum KeepIr {
 /// What `compile` gets.
 #[derive(Clone, Debug, Default)]
 pub struct Compiled {
-    /// The engine file.
+    /// The engine file, if it was not written to an output.
     pub engine: Vec<u8>,
     /// The phases in order.
     pub phases: Vec<Phase>,

@@ -8,6 +8,7 @@ pub mod compare;
 pub mod error;
 pub mod feed;
 pub mod files;
+pub mod linked;
 pub mod peak;
 pub mod report;
 pub mod shell;

@@ -7,6 +7,7 @@ use crate::backend::{
     Backend, CompileRequest, Compiled, Engine, KeepIr, OpenOptions, Phase, Port, PortDim, Signature,
 };
 use crate::error::{CliError, Exit};
+use crate::spec::Limit;
 use autoglm_compiler::compile::{CompileOptions, compile};
 use autoglm_compiler::diag::{Class, Diagnostic, Severity};
 use autoglm_compiler::import::{Imported, import};
@@ -16,8 +17,7 @@ use autoglm_compiler::onnx::limits::Limits;
 use autoglm_ir::{DType, Dim, Graph};
 use autoglm_passes as passes;
 use autoglm_runtime::elem::ElemType;
-use autoglm_runtime::engine::write::EngineWriter;
-use autoglm_runtime::engine::{Engine as EngineFile, Mode};
+use autoglm_runtime::engine::{Engine as EngineFile, EngineWriter, Mode};
 use autoglm_runtime::error::{EngineError, RunError};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -110,7 +110,7 @@ impl Backend for Linked {
                 let known: Vec<&str> = passes::PIPELINE.iter().map(|p| p.name).collect();
                 let pass = passes::by_name(name).ok_or_else(|| crate::spec::unknown_name("pass", name, &known))?;
                 graph = passes::run(pass, &graph, &passes::Options::default())
-                    .map_err(|e| CliError::new("E0301", Exit::Internal, e.to_string()))?;
+                    .map_err(|e| CliError::new("E0301", Exit::Bug, e.to_string()))?;
             }
             out.push_str(&autoglm_ir::text::print(&graph));
         }
@@ -133,16 +133,47 @@ fn open_model(request: &CompileRequest) -> Result<ModelFile, CliError> {
 fn limits(request: &CompileRequest) -> Result<Limits, CliError> {
     let mut limits = Limits::default();
     for limit in &request.limits {
-        limits.set(&limit.key, limit.value).map_err(CliError::usage)?;
+        set_limit(&mut limits, limit)?;
     }
-    limits.allow_external_links = request.allow_external_links;
+    limits.allow_links = request.allow_external_links;
     Ok(limits)
+}
+
+fn set_limit(limits: &mut Limits, limit: &Limit) -> Result<(), CliError> {
+    let slot = match limit.key.as_str() {
+        "nodes" => &mut limits.nodes,
+        "initializers" => &mut limits.initializers,
+        "attributes" => &mut limits.attributes,
+        "functions" => &mut limits.functions,
+        "name-bytes" => &mut limits.name_bytes,
+        "metadata-bytes" => &mut limits.metadata_bytes,
+        "decoded-bytes" => &mut limits.decoded_bytes,
+        "tensor-bytes" => &mut limits.tensor_bytes,
+        "sparse-bytes" => &mut limits.sparse_bytes,
+        other => {
+            let known = [
+                "nodes",
+                "initializers",
+                "attributes",
+                "functions",
+                "name-bytes",
+                "metadata-bytes",
+                "decoded-bytes",
+                "tensor-bytes",
+                "sparse-bytes",
+            ];
+            return Err(crate::spec::unknown_name("limit", other, &known));
+        }
+    };
+    *slot = limit.value;
+    Ok(())
 }
 
 fn options(request: &CompileRequest) -> Result<CompileOptions, CliError> {
     let mut options = CompileOptions { optimise: !request.no_opt, ..CompileOptions::default() };
     options.import.limits = limits(request)?;
-    options.import.dim_bounds = request.dims.iter().map(|b| (b.symbol.clone(), b.min, b.max)).collect();
+    let bound = |v: u64| i64::try_from(v).unwrap_or(i64::MAX);
+    options.import.dims = request.dims.iter().map(|b| (b.name.clone(), bound(b.min), bound(b.max))).collect();
     Ok(options)
 }
 
@@ -158,7 +189,7 @@ fn diagnostic(d: &Diagnostic) -> CliError {
         Class::Invalid => Exit::Invalid,
         Class::Unsupported => Exit::Unsupported,
         Class::Budget => Exit::Budget,
-        Class::Internal => Exit::Internal,
+        Class::Internal => Exit::Bug,
     };
     let mut error = CliError::new(d.code, exit, d.title.clone());
     if let Some(node) = &d.node {
@@ -173,11 +204,15 @@ fn diagnostic(d: &Diagnostic) -> CliError {
 
 fn all(problems: &[Diagnostic]) -> CliError {
     let errors = problems.iter().filter(|p| p.severity == Severity::Error).map(diagnostic).collect();
-    CliError::all(errors).unwrap_or_else(|| CliError::new("E0001", Exit::Internal, "failed without a reason"))
+    CliError::all(errors).unwrap_or_else(|| CliError::new("E0001", Exit::Bug, "failed without a reason"))
 }
 
 fn read_error(error: &ReadError) -> CliError {
-    diagnostic(&Diagnostic::from(error.clone()))
+    let problem = CliError::new(error.code, Exit::Invalid, error.message.clone());
+    match &error.help {
+        Some(help) => problem.help(help.clone()),
+        None => problem,
+    }
 }
 
 fn engine_error(error: &EngineError) -> CliError {
@@ -193,7 +228,7 @@ fn run_error(error: &RunError) -> CliError {
     let exit = match error {
         RunError::Unsupported { .. } => Exit::Unsupported,
         RunError::Memory { .. } | RunError::OutOfMemory(_) => Exit::Budget,
-        RunError::Panic(_) => Exit::Internal,
+        RunError::Panic(_) => Exit::Bug,
         _ => Exit::Invalid,
     };
     CliError::new(error.code(), exit, error.to_string())

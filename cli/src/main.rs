@@ -4,5 +4,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    autoglm::shell::main(std::env::args_os().collect(), &autoglm::backend::Unlinked)
+    autoglm::shell::main(std::env::args_os().collect(), &autoglm::linked::Linked)
 }

@@ -13,6 +13,7 @@ pub mod interp;
 pub mod op;
 pub mod ops;
 pub mod tensor;
+pub mod text;
 pub mod verify;
 
 pub use attrs::{Attr, Attrs};

@@ -14,6 +14,7 @@ pub(super) fn run(ctx: &mut Ctx<'_>, args: &CheckArgs) -> Result<Report, CliErro
         limits: args.limits.clone(),
         allow_external_links: args.allow_external_links,
         keep_ir: KeepIr::No,
+        output: None,
     };
     let problems = ctx.backend.check(&request)?;
     let mut report = Report::new();

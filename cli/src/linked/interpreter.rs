@@ -57,12 +57,10 @@ impl Engine for Interpreter {
     fn taps(&mut self) -> Result<Vec<(String, Array)>, CliError> {
         let mut taps = Vec::new();
         let graph = &self.graph;
-        interp::run_tapped(graph, &self.inputs, &mut |node, results| {
-            for (value, tensor) in node.outs.iter().zip(results) {
-                let name = &graph.value(*value).name;
-                if !name.is_empty() {
-                    taps.push((name.clone(), array(tensor)));
-                }
+        interp::run_tapped(graph, &self.inputs, &mut |value, tensor| {
+            let name = &graph.value(value).name;
+            if !name.is_empty() {
+                taps.push((name.clone(), array(tensor)));
             }
         })
         .map_err(|e| failed(&e))?;
