@@ -116,12 +116,21 @@ fn cast(
         let zero = body.constant(lane(from), 0.0);
         return Ok(body.push(Instr::Binary(BinaryOp::Ne, x, zero)));
     }
-    let converted =
-        if lane(from) == lane(to) { x } else { body.push(Instr::Convert { to: lane(to), src: x }) };
-    if saturate {
-        return Ok(converted);
+    // A float becomes a narrow unsigned integer by way of a signed one, whose low bits it keeps.
+    let narrow_unsigned = to.is_unsigned_int() && to != DType::U64;
+    let mut src = x;
+    if narrow_unsigned && from.is_float() {
+        src = body.push(Instr::Convert { to: Lane::I64, src });
     }
-    Ok(body.push(Instr::Round { elem: elem(to)?, saturate: false, src: converted }))
+    if lane(from) != lane(to) {
+        src = body.push(Instr::Convert { to: lane(to), src });
+    }
+    // A store never saturates, so what saturates is rounded before.
+    let small_float = to.is_float() && to.bits() <= 8;
+    if !small_float {
+        return Ok(src);
+    }
+    Ok(body.push(Instr::Round { elem: elem(to)?, saturate, src }))
 }
 
 /// Rounds a lane to what its element type holds, where the lane holds more.

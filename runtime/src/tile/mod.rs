@@ -175,7 +175,7 @@ pub enum Instr {
         /// Source lane.
         src: LaneId,
     },
-    /// Stores a lane to output `out`, narrowing as `Round` with `saturate` does. Defines no useful lane.
+    /// Stores a lane to output `out`, narrowing as `Round` without `saturate` does. Defines no useful lane.
     Store {
         /// Index into the step's `writes`.
         out: u16,

@@ -48,7 +48,7 @@ pub(super) const E4M3FNUZ: Format = Format {
     sign_shift: 7,
     max: 0x7F,
     overflow: [0x80, 0x7F],
-    infinity: [0x80; 2],
+    infinity: [0x80, 0x7F],
     nan: 0x80,
     unsigned_zero: true,
 };
@@ -68,7 +68,7 @@ pub(super) const E5M2FNUZ: Format = Format {
     sign_shift: 7,
     max: 0x7F,
     overflow: [0x80, 0x7F],
-    infinity: [0x80; 2],
+    infinity: [0x80, 0x7F],
     nan: 0x80,
     unsigned_zero: true,
 };
@@ -79,7 +79,7 @@ pub(super) const E2M1: Format = Format {
     max: 7,
     overflow: [7; 2],
     infinity: [7; 2],
-    nan: 7,
+    nan: 8,
     unsigned_zero: false,
 };
 

@@ -144,7 +144,7 @@ impl Machine<'_, '_> {
                 Instr::Convert { to, src } => convert(to, lane(src)),
                 Instr::Round { elem, saturate, src } => load(elem, &store(elem, saturate, lane(src))),
                 Instr::Store { out, src } => {
-                    let element = store(self.writes[usize::from(out)].elem, true, lane(src));
+                    let element = store(self.writes[usize::from(out)].elem, false, lane(src));
                     self.write(out, point, &element)?;
                     Scalar::I64(0)
                 }
@@ -273,10 +273,10 @@ fn encode_byte(elem: ElemType, saturate: bool, x: f64) -> u8 {
     let nan = match elem {
         _ if unsigned_zero => 0x80,
         ElemType::F8E8M0 => 0xFF,
-        ElemType::F4E2M1 => 7,
+        ElemType::F4E2M1 => 8,
         _ => 0x7F | sign,
     };
-    if x.is_nan() || (x.is_infinite() && (unsigned_zero || e8m0)) {
+    if x.is_nan() || (x.is_infinite() && ((unsigned_zero && !saturate) || e8m0)) {
         return nan;
     }
     let max = decode_byte(elem, finite_max);
