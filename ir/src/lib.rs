@@ -7,6 +7,7 @@
 pub mod attrs;
 pub mod dim;
 pub mod dtype;
+pub mod egraph;
 pub mod encode;
 pub mod graph;
 pub mod interp;
