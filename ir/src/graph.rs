@@ -256,27 +256,11 @@ impl Graph {
         loc: &Arc<str>,
     ) -> Result<Vec<ValueId>, OpError> {
         check_signature(op, &attrs, args.len())?;
-        let def = op.def();
-        let (types, guards, content) = {
-            let tys: Vec<&TensorType> = args.iter().map(|a| self.ty(*a)).collect();
-            let cx = InferCx { args: &tys, attrs: &attrs, guards: RefCell::default() };
-            let types = (def.infer)(&cx)?;
-            let guards = cx.guards.into_inner();
-            let content = def.content.and_then(|f| {
-                let out = types.first()?;
-                let small = out.numel().as_usize().is_some_and(|n| n <= CONTENT_ELEMS_MAX);
-                if !small || out.dtype.is_float() {
-                    return None;
-                }
-                let contents: Vec<_> = args.iter().map(|a| self.value(*a).content.as_deref()).collect();
-                f(&ContentCx { args: &tys, contents: &contents, attrs: &attrs, out })
-            });
-            (types, guards, content)
-        };
-        for (cond, text) in guards {
-            let message = if loc.is_empty() { text } else { format!("{} {loc:?}: {text}", def.name) };
-            self.guards.push(Guard { cond, message });
-        }
+        let tys: Vec<&TensorType> = args.iter().map(|a| self.ty(*a)).collect();
+        let (types, guards) = infer_with_guards(op, &attrs, &tys, loc)?;
+        let known: Vec<_> = args.iter().map(|a| self.value(*a).content.as_deref()).collect();
+        let content = types.first().and_then(|out| content(op, &attrs, &tys, &known, out));
+        self.guards.extend(guards);
         let id = NodeId(self.nodes.len() as u32);
         let mut contents = vec![None; types.len()];
         if let Some(first) = contents.first_mut() {
@@ -293,6 +277,46 @@ impl Graph {
         self.nodes.push(Node { op, attrs, args, outs: outs.clone(), regions: Vec::new(), loc: loc.clone() });
         Ok(outs)
     }
+}
+
+/// Types of the results of an operator whose signature holds, and the guards that it needs.
+fn infer_with_guards(
+    op: OpId,
+    attrs: &Attrs,
+    args: &[&TensorType],
+    loc: &str,
+) -> Result<(Vec<TensorType>, Vec<Guard>), OpError> {
+    let cx = InferCx { args, attrs, guards: RefCell::default() };
+    let types = (op.def().infer)(&cx)?;
+    let guards = cx.guards.into_inner().into_iter().map(|(cond, text)| {
+        let message = if loc.is_empty() { text } else { format!("{} {loc:?}: {text}", op.name()) };
+        Guard { cond, message }
+    });
+    Ok((types, guards.collect()))
+}
+
+/// The guards that the operators of a graph need by themselves.
+pub(crate) fn implied_guards(graph: &Graph) -> Vec<Guard> {
+    let of = |node: &Node| {
+        let tys: Vec<&TensorType> = node.args.iter().map(|a| graph.ty(*a)).collect();
+        infer_with_guards(node.op, &node.attrs, &tys, &node.loc).map(|(_, guards)| guards).unwrap_or_default()
+    };
+    graph.nodes.iter().flat_map(of).collect()
+}
+
+/// Known elements of the first result of an operator, if it is a small tensor without floats.
+pub(crate) fn content(
+    op: OpId,
+    attrs: &Attrs,
+    args: &[&TensorType],
+    contents: &[Option<&[Dim]>],
+    out: &TensorType,
+) -> Option<Vec<Dim>> {
+    let small = out.numel().as_usize().is_some_and(|n| n <= CONTENT_ELEMS_MAX);
+    if !small || out.dtype.is_float() {
+        return None;
+    }
+    op.def().content?(&ContentCx { args, contents, attrs, out })
 }
 
 /// Checks the number of arguments and the names and kinds of attributes against the operator's declaration.

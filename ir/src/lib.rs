@@ -7,12 +7,14 @@
 pub mod attrs;
 pub mod dim;
 pub mod dtype;
+pub mod egraph;
 pub mod encode;
 pub mod graph;
 pub mod interp;
 pub mod op;
 pub mod ops;
 pub mod tensor;
+pub mod text;
 pub mod verify;
 
 pub use attrs::{Attr, Attrs};
