@@ -4,6 +4,7 @@
 //! values of an attribute (very old files do not say an attribute's type) and for single sub-messages. Text that
 //! nobody matches on (`doc_string`) stays bytes, so that broken UTF-8 in a comment does not cost the user the
 //! model, and it shares the file's memory, as tensor payloads do.
+//! Lists are packed only where the schema says so; decoding takes both forms.
 
 #![allow(missing_docs, reason = "the names and their meaning are those of the public ONNX schema")]
 
@@ -99,9 +100,9 @@ pub struct AttributeProto {
     pub t: Option<Box<TensorProto>>,
     #[prost(message, optional, boxed, tag = "6")]
     pub g: Option<Box<GraphProto>>,
-    #[prost(float, repeated, tag = "7")]
+    #[prost(float, repeated, packed = "false", tag = "7")]
     pub floats: Vec<f32>,
-    #[prost(int64, repeated, tag = "8")]
+    #[prost(int64, repeated, packed = "false", tag = "8")]
     pub ints: Vec<i64>,
     #[prost(bytes = "bytes", repeated, tag = "9")]
     pub strings: Vec<Bytes>,
@@ -147,7 +148,7 @@ pub mod attribute_type {
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct TensorProto {
-    #[prost(int64, repeated, tag = "1")]
+    #[prost(int64, repeated, packed = "false", tag = "1")]
     pub dims: Vec<i64>,
     #[prost(int32, tag = "2")]
     pub data_type: i32,
@@ -194,7 +195,7 @@ pub struct SparseTensorProto {
     pub values: Option<TensorProto>,
     #[prost(message, optional, tag = "2")]
     pub indices: Option<TensorProto>,
-    #[prost(int64, repeated, tag = "3")]
+    #[prost(int64, repeated, packed = "false", tag = "3")]
     pub dims: Vec<i64>,
 }
 
@@ -382,7 +383,7 @@ pub struct NodeDeviceConfigurationProto {
 pub struct ShardingSpecProto {
     #[prost(string, tag = "1")]
     pub tensor_name: String,
-    #[prost(int64, repeated, tag = "2")]
+    #[prost(int64, repeated, packed = "false", tag = "2")]
     pub device: Vec<i64>,
     #[prost(message, repeated, tag = "3")]
     pub index_to_device_group_map: Vec<IntIntListEntryProto>,
@@ -394,7 +395,7 @@ pub struct ShardingSpecProto {
 pub struct IntIntListEntryProto {
     #[prost(int64, tag = "1")]
     pub key: i64,
-    #[prost(int64, repeated, tag = "2")]
+    #[prost(int64, repeated, packed = "false", tag = "2")]
     pub value: Vec<i64>,
 }
 

@@ -70,8 +70,8 @@ pub fn exporter_scope(node: &NodeProto) -> Option<String> {
     }
     // `: Model/encoder: Encoder/encoder.layer.0: Layer/linear: aten.linear`, the last part the operation itself.
     let (modules, _) = value("namespace")?.rsplit_once('/')?;
-    let names = modules.split('/').map(|p| p.split(": ").next().unwrap_or(p).trim_matches([':', ' ']));
-    names.filter(|n| !n.is_empty()).next_back().map(str::to_owned)
+    let mut names = modules.split('/').map(|p| p.split(": ").next().unwrap_or(p).trim_matches([':', ' ']));
+    names.rfind(|n| !n.is_empty()).map(str::to_owned)
 }
 
 /// Inlines functions, gives every value of the graph and its subgraphs a name of its own, sorts nodes, and
