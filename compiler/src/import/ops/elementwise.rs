@@ -193,28 +193,43 @@ fn pow(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
     Ok(vec![cx.cast(y, base)?])
 }
 
+/// The unsigned type of the same width.
+fn unsigned(d: DType) -> DType {
+    match d {
+        DType::I64 => DType::U64,
+        DType::I32 => DType::U32,
+        DType::I16 => DType::U16,
+        DType::I8 => DType::U8,
+        DType::I4 => DType::U4,
+        DType::I2 => DType::U2,
+        other => other,
+    }
+}
+
+/// The IR shifts unsigned numbers, where a negative amount is a huge one that leaves nothing. A negative number shifts
+/// right as its complement, so that what comes in from the left are copies of its sign.
 fn bit_shift(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
     let (x, amount) = (n.input(cx, 0)?, n.input(cx, 1)?);
     let left = n.known_mode(cx, "direction", "", &["LEFT", "RIGHT"])? == "LEFT";
-    let d = cx.dtype(x);
+    let signed = cx.dtype(x);
+    let bits = unsigned(signed);
+    let amount = cx.cast(amount, bits)?;
     if left {
+        let x = cx.cast(x, bits)?;
         let y = cx.binary("shl", x, amount)?;
-        if !d.is_signed_int() {
-            return Ok(vec![y]);
-        }
-        let zero = cx.scalar_int(d, 0);
-        let bad = cx.binary("lt", amount, zero)?;
-        return Ok(vec![cx.select(bad, zero, y)?]);
+        return Ok(vec![cx.cast(y, signed)?]);
     }
-    if !d.is_signed_int() {
+    if bits == signed {
         return Ok(vec![cx.binary("shr", x, amount)?]);
     }
-    // An amount outside the type's width leaves only copies of the sign bit, as the largest valid amount does.
-    let (zero, last) = (cx.scalar_int(d, 0), cx.scalar_int(d, i128::from(d.bits()) - 1));
-    let negative = cx.binary("lt", amount, zero)?;
-    let inside = cx.binary("min", amount, last)?;
-    let amount = cx.select(negative, last, inside)?;
-    Ok(vec![cx.binary("shr", x, amount)?])
+    let negative = cx.with("lt", x, 0.0)?;
+    let flipped = cx.unary("bit_not", x)?;
+    let magnitude = cx.select(negative, flipped, x)?;
+    let magnitude = cx.cast(magnitude, bits)?;
+    let y = cx.binary("shr", magnitude, amount)?;
+    let y = cx.cast(y, signed)?;
+    let flipped = cx.unary("bit_not", y)?;
+    Ok(vec![cx.select(negative, flipped, y)?])
 }
 
 fn is_inf(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
@@ -241,6 +256,18 @@ fn converted(cx: &mut Cx, n: &NodeCx<'_>, x: ValueId, to: DType) -> Res<ValueId>
         return Err(
             cx.refuse(format!("conversion to float8e8m0 (round_mode {mode})"), "keep the scales in float32")
         );
+    }
+    if from.is_float() && to.is_unsigned_int() && to.bits() < 64 {
+        // A negative number keeps its low bits, as every signed conversion does.
+        let x = cx.cast(x, DType::I64)?;
+        return cx.cast(x, to);
+    }
+    if to == DType::F4E2M1 && from.is_float() && from != to {
+        // The type has no NaN; ONNX's reference makes it -0.
+        let nan = cx.unary("is_nan", x)?;
+        let zero = cx.scalar(from, -0.0);
+        let x = cx.select(nan, zero, x)?;
+        return cx.cast(x, to);
     }
     if saturate || !to.is_float() || from == to {
         return cx.cast(x, to);

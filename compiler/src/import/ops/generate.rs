@@ -134,7 +134,9 @@ fn float_range(cx: &mut Cx, n: &NodeCx<'_>, args: [ValueId; 3], d: DType) -> Out
         *slot = match cx.floats(arg, what)?.as_slice() {
             [v] => *v,
             v => {
-                return Err(cx.invalid(codes::VALUE, format!("{what} must have one element, has {}", v.len())));
+                return Err(
+                    cx.invalid(codes::VALUE, format!("{what} must have one element, has {}", v.len()))
+                );
             }
         };
     }

@@ -3,7 +3,7 @@
 use super::super::codes;
 use super::super::cx::{Cx, Outs, Res, dims, int};
 use super::super::node::{Importer, NodeCx, row};
-use autoglm_ir::{Attr, DType, Dim, ValueId};
+use autoglm_ir::{Attr, DType, Dim};
 
 pub(crate) static IMPORTERS: &[Importer] = &[
     row("Gather", &[1, 11, 13], gather),

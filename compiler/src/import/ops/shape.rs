@@ -82,18 +82,18 @@ fn target(cx: &Cx, from: &[Dim], wanted: &[Dim], allow_zero: bool) -> Res<Vec<Di
         };
         return Ok(out);
     }
-    Ok(fill_unknown(cx, &total, wanted, out))
+    Ok(filled(&total, wanted, out))
 }
 
-/// An extent known only at run time: 0 still copies.
+/// An extent known only at run time, where 0 still copies and -1 stays: `max(d, (d == 0) * copied - (d == -1))`, one
+/// term, so that products of such extents stay small.
 fn open(cx: &Cx, d: &Dim, copied: Option<&Dim>, allow_zero: bool) -> Dim {
-    let (lo, hi) = cx.range(d);
-    match copied {
-        Some(copied) if !allow_zero && lo <= 0 && hi >= 0 && is_element(d) => {
-            Dim::select(&d.equals(&0.into()), copied, d)
-        }
-        _ => d.clone(),
+    if !is_element(d) || cx.range(d).0 > 0 {
+        return d.clone();
     }
+    let zero = Dim::from(0);
+    let copied = copied.filter(|_| !allow_zero).unwrap_or(&zero);
+    d.larger(&(&(&d.equals(&zero) * copied) - &d.equals(&(-1).into())))
 }
 
 /// Whether a dim is read from the contents of an input, where it can be anything.
@@ -103,32 +103,15 @@ fn is_element(d: &Dim) -> bool {
     symbols.iter().any(|s| s.contains('@'))
 }
 
-/// Elements read at run time may be -1 as well: each such extent is then what the others leave.
-fn fill_unknown(cx: &Cx, total: &Dim, wanted: &[Dim], out: Vec<Dim>) -> Vec<Dim> {
-    let minus = Dim::from(-1);
-    // What each entry contributes when it is not the one to be filled in.
-    let shares: Vec<Dim> = wanted
-        .iter()
-        .zip(&out)
-        .map(|(w, d)| {
-            if is_element(w) && cx.range(w).0 < 0 {
-                Dim::select(&w.equals(&minus), &1.into(), d)
-            } else {
-                d.clone()
-            }
-        })
-        .collect();
-    let filled = |i: usize| -> Option<Dim> {
-        let others: Dim = dim::product(shares.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, d)| d));
-        let rest = total.floor_div(&others.larger(&1.into()))?;
-        Some(Dim::select(&wanted[i].equals(&minus), &rest, &out[i]))
+/// Elements read at run time may be -1 as well. Such an extent is what the others leave, whose product is that of all
+/// extents, negated.
+fn filled(total: &Dim, wanted: &[Dim], out: Vec<Dim>) -> Vec<Dim> {
+    let others = &Dim::from(0) - &dim::product(&out);
+    let Some(rest) = total.floor_div(&others.larger(&1.into())) else { return out };
+    let one = |(w, d): (&Dim, &Dim)| {
+        if is_element(w) { d.larger(&(&w.equals(&(-1).into()) * &rest)) } else { d.clone() }
     };
-    (0..out.len())
-        .map(|i| {
-            let maybe = is_element(&wanted[i]) && cx.range(&wanted[i]).0 < 0;
-            maybe.then(|| filled(i)).flatten().unwrap_or_else(|| out[i].clone())
-        })
-        .collect()
+    wanted.iter().zip(&out).map(one).collect()
 }
 
 fn reshape(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {

@@ -9,7 +9,7 @@ use autoglm_ir::{DType, Dim, ValueId};
 pub(super) fn interpolated(cx: &mut Cx, x: ValueId, f: &Filter, a: &Axis) -> Res<ValueId> {
     let help = "fix the extents with --dim";
     if f.antialias || f.exclude_outside || matches!(f.mode, Mode::Cubic(_)) {
-        return Err(cx.refuse("cubic, antialiased or excluding interpolation of run-time extents", help));
+        return Err(cx.unknown("every extent of a cubic, antialiased or excluding resize"));
     }
     let position =
         coordinate(cx, f, a)?.ok_or_else(|| cx.refuse("this coordinate mode with run-time extents", help))?;

@@ -13,6 +13,10 @@ use taps::{Coordinate, Filter, Mode, Nearest};
 pub(crate) static IMPORTERS: &[Importer] =
     &[row("Resize", &[10, 11, 13, 18, 19], resize), row("Upsample", &[1, 7, 9], upsample)];
 
+/// Above these, coordinates are computed at run time rather than stored.
+const ROWS_MAX: usize = 1 << 20;
+const MATRIX_MAX: usize = 1 << 24;
+
 /// One resized axis.
 struct Axis {
     axis: usize,
@@ -197,7 +201,9 @@ fn sized(cx: &Cx, x: ValueId, axes: &[usize], sizes: &[Dim], policy: &str) -> Re
         "not_larger" => ratios.iter().copied().fold(f64::INFINITY, f64::min),
         "not_smaller" => ratios.iter().copied().fold(0.0, f64::max),
         other => {
-            return Err(cx.invalid(codes::VALUE, format!("keep_aspect_ratio_policy {other:?} does not exist")));
+            return Err(
+                cx.invalid(codes::VALUE, format!("keep_aspect_ratio_policy {other:?} does not exist"))
+            );
         }
     };
     for a in &mut out {
@@ -237,6 +243,9 @@ fn one_axis(cx: &mut Cx, x: ValueId, f: &Filter, a: &Axis) -> Res<ValueId> {
     };
     if to == 0 || from == 0 {
         return Err(cx.refuse(format!("resizing an extent of {from} to {to}"), "give a positive size"));
+    }
+    if to > ROWS_MAX || from.saturating_mul(to) > MATRIX_MAX {
+        return dynamic::interpolated(cx, x, f, a);
     }
     let scale = a.scale.unwrap_or(to as f64 / from as f64);
     let rows = taps::rows(f, from, to, scale, a.roi);
