@@ -9,6 +9,7 @@ pub mod dim;
 pub mod dtype;
 pub mod egraph;
 pub mod encode;
+pub mod filetest;
 pub mod graph;
 pub mod interp;
 pub mod op;

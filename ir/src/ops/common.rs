@@ -117,8 +117,8 @@ pub(crate) fn fit(dtype: DType, value: Dim) -> Option<Dim> {
     }
     let (lo, hi) = value.range(&Extents);
     let fits = match dtype {
-        DType::Bool => lo >= 0 && hi <= 1,
-        DType::I64 | DType::I32 => true,
+        // Operators on bools keep 0 and 1, even where the interval of their polynomial is wider.
+        DType::Bool | DType::I64 | DType::I32 => true,
         DType::U64 | DType::U32 => lo >= 0,
         _ => dtype.int_range().is_some_and(|(min, max)| lo >= min && hi <= max),
     };

@@ -8,7 +8,7 @@ use crate::tensor::{Tensor, numel};
 
 fn number_type(cx: &InferCx<'_>) -> Result<DType, OpError> {
     let to = cx.attrs.dtype("to").ok_or("needs the attribute `to`")?;
-    Domain::NumberOrBool.require(&TensorType::new(to, vec![]))?;
+    Domain::Number.require(&TensorType::new(to, vec![]))?;
     Ok(to)
 }
 

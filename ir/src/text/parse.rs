@@ -44,7 +44,7 @@ pub fn parse_with(text: &str, pool: &Pool) -> Result<Graph, Vec<ParseError>> {
 /// Parses any number of graphs; on failure all errors, not just the first.
 pub fn parse_all(text: &str, pool: &Pool) -> Result<Vec<Graph>, Vec<ParseError>> {
     let tokens = tokens(text).map_err(|(line, message)| vec![ParseError { line, message }])?;
-    let (mut cursor, mut graphs, mut errors) = (Cursor { tokens, at: 0 }, Vec::new(), Vec::new());
+    let (mut cursor, mut graphs, mut errors) = (Cursor::new(tokens), Vec::new(), Vec::new());
     while *cursor.peek() != Kind::End {
         graphs.extend(graph(&mut cursor, pool, &mut errors));
     }
@@ -54,7 +54,7 @@ pub fn parse_all(text: &str, pool: &Pool) -> Result<Vec<Graph>, Vec<ParseError>>
 /// Parses argument types and attributes of an operator, as in [`crate::OpDef::samples`].
 pub fn parse_sample(op: OpId, text: &str) -> Result<(Vec<TensorType>, Attrs), String> {
     let tokens = tokens(text).map_err(|(_, message)| message)?;
-    let mut c = Cursor { tokens, at: 0 };
+    let mut c = Cursor::new(tokens);
     let mut types = Vec::new();
     while matches!(c.peek(), Kind::Word(_)) {
         types.push(c.ty()?);
@@ -81,6 +81,10 @@ const DIM_DEPTH_MAX: usize = 32;
 const DIM_TERMS_MAX: usize = 256;
 
 impl Cursor {
+    pub(super) fn new(tokens: Vec<Token>) -> Cursor {
+        Cursor { tokens, at: 0 }
+    }
+
     fn token(&self) -> &Token {
         // The last token is `End`, which nothing moves beyond.
         &self.tokens[self.at.min(self.tokens.len() - 1)]
