@@ -9,6 +9,7 @@ use autoglm_compiler::diag::Class;
 use autoglm_compiler::import::{ImportOptions, codes, dtype_of, import};
 use autoglm_compiler::onnx::proto::TensorProto;
 use autoglm_compiler::onnx::{ExternalFiles, Limits, open, tensor};
+use autoglm_ir::verify::verify;
 use autoglm_ir::{DType, Tensor, interp};
 use prost::Message as _;
 use std::collections::BTreeMap;
@@ -90,7 +91,9 @@ fn attempt(case: &Path, bind: bool) -> Outcome {
     };
     let mut options = ImportOptions::default();
     if bind {
-        options.fixed = inputs.iter().filter(|(_, t)| t.shape.len() <= 1).cloned().collect();
+        // The data itself, the first input, stays an input unless it is all there is.
+        let skip = usize::from(inputs.first().is_some_and(|(_, t)| !t.shape.is_empty()));
+        options.fixed = inputs.iter().skip(skip).filter(|(_, t)| t.shape.len() <= 1).cloned().collect();
     }
     let imported = match import(&model, &options) {
         Ok(i) => i,
@@ -112,6 +115,12 @@ fn attempt(case: &Path, bind: bool) -> Outcome {
         }
     };
     let graph = &imported.graph;
+    if let Some(violation) = verify(graph).first() {
+        return Outcome::Wrong(format!("the verifier says: {violation:?}"));
+    }
+    if outputs.is_empty() {
+        return Outcome::Wrong("the case has no outputs to compare with".into());
+    }
     let takes = |name: &str| graph.inputs.iter().any(|v| graph.value(*v).name == name);
     let left: Vec<Tensor> =
         inputs.iter().filter(|(n, _)| !bind || takes(n)).map(|(_, t)| t.clone()).collect();

@@ -1,5 +1,7 @@
 //! Small models, imported and run by the reference interpreter against values computed by hand.
 
+#![allow(clippy::unwrap_used, reason = "a helper of the tests may panic as they do")]
+
 use autoglm_compiler::diag::{Class, Diagnostic};
 use autoglm_compiler::import::{ImportOptions, Imported, import};
 use autoglm_compiler::onnx::proto::{

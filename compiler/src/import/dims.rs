@@ -53,7 +53,7 @@ impl Cx {
     }
 
     /// An index that counts from the end of an axis of extent `n` when negative.
-    pub(crate) fn from_end(&self, index: &Dim, n: &Dim) -> Dim {
+    pub(crate) fn counted_from_end(&self, index: &Dim, n: &Dim) -> Dim {
         Dim::select(&self.is_negative(index), &(index + n), index)
     }
 

@@ -34,24 +34,36 @@ fn kind(op: &str) -> Option<&'static str> {
     }
 }
 
-/// Operators without an importer: how often each occurs and where first.
+/// Where an operator without an importer occurs.
+struct Occurrence {
+    count: usize,
+    first: String,
+    scope: Option<String>,
+    opset: i64,
+}
+
+/// Operators without an importer, by domain and name.
 #[derive(Default)]
 pub(crate) struct Unsupported {
-    found: BTreeMap<(String, String), (usize, String, Option<String>, i64)>,
+    found: BTreeMap<(String, String), Occurrence>,
 }
 
 impl Unsupported {
     /// Notes a node.
     pub(crate) fn note(&mut self, domain: &str, node: &NodeProto, opset: i64) {
         let entry = self.found.entry((domain.to_owned(), node.op_type.clone()));
-        entry.or_insert_with(|| (0, super::label(node), exporter_scope(node), opset)).0 += 1;
+        let first = || {
+            let (first, scope) = (super::label(node), exporter_scope(node));
+            Occurrence { count: 0, first, scope, opset }
+        };
+        entry.or_insert_with(first).count += 1;
     }
 
     /// One error an operator.
     pub(crate) fn into_errors(self) -> Vec<Diagnostic> {
         self.found
             .into_iter()
-            .map(|((domain, op), (count, first, scope, opset))| {
+            .map(|((domain, op), Occurrence { count, first, scope, opset })| {
                 let set = if domain.is_empty() { "ai.onnx" } else { &domain };
                 let kind = kind(&op).map_or(String::new(), |k| format!(" ({k})"));
                 let nodes = if count == 1 { "1 node".to_owned() } else { format!("{count} nodes") };

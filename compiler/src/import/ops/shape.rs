@@ -31,13 +31,11 @@ fn dropout(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
     for ignored in ["seed", "ratio", "is_test", "consumed_inputs"] {
         n.attrs.has(ignored);
     }
-    if n.since >= 12 {
-        if let Some(mode) = n.opt(2) {
-            let training = cx.number(mode, "training_mode")? != 0;
-            let none = n.opt(1).and_then(|r| cx.known(r)).is_some_and(|r| r.to_f64() == [0.0]);
-            if training && !none {
-                return Err(cx.refuse("training mode", "export the model for inference"));
-            }
+    if let Some(mode) = n.opt(2).filter(|_| n.since >= 12) {
+        let training = cx.number(mode, "training_mode")? != 0;
+        let none = n.opt(1).and_then(|r| cx.known(r)).is_some_and(|r| r.to_f64() == [0.0]);
+        if training && !none {
+            return Err(cx.refuse("training mode", "export the model for inference"));
         }
     }
     let mut outs = vec![x];

@@ -34,7 +34,7 @@ fn bounds(cx: &Cx, n: &NodeCx<'_>) -> Res<Bounds> {
 /// First element and number of elements along an axis of extent `n`.
 fn span(cx: &Cx, n: &Dim, start: &Dim, end: &Dim, step: i64) -> Res<(Dim, Dim)> {
     let (zero, last) = (Dim::from(0), n - &1.into());
-    let (start, end) = (cx.from_end(start, n), cx.from_end(end, n));
+    let (start, end) = (cx.counted_from_end(start, n), cx.counted_from_end(end, n));
     let (start, length) = if step > 0 {
         let (start, end) = (cx.clamped(&start, &zero, n), cx.clamped(&end, &zero, n));
         let length = &end - &start;
