@@ -76,7 +76,8 @@ impl Backend for Linked {
         let request = CompileRequest::of_model(path);
         let mut model = open_model(&request)?;
         if options.interp {
-            let Imported { graph, .. } = import(&model, &self::options(&request)?.import).map_err(|e| all(&e))?;
+            let Imported { graph, .. } =
+                import(&model, &self::options(&request)?.import).map_err(|e| all(&e))?;
             return Ok(Box::new(interpreter::Interpreter::new(graph)?));
         }
         let writer = EngineWriter::in_memory().map_err(|e| engine_error(&e))?;
@@ -100,7 +101,7 @@ impl Backend for Linked {
         if let Some(rule) = rule {
             return Err(CliError::new("E0302", Exit::Unsupported, format!("there is no rule `{rule}`")));
         }
-        let graphs = autoglm_ir::text::parse(text).map_err(|errors| {
+        let graphs = autoglm_ir::text::parse_all(text, &autoglm_ir::text::Pool::default()).map_err(|errors| {
             let list = errors.iter().map(|e| CliError::new("E0201", Exit::Invalid, e.to_string())).collect();
             CliError::all(list).unwrap_or_else(|| CliError::new("E0201", Exit::Invalid, "no graph"))
         })?;
@@ -108,7 +109,8 @@ impl Backend for Linked {
         for mut graph in graphs {
             for name in pass_names {
                 let known: Vec<&str> = passes::PIPELINE.iter().map(|p| p.name).collect();
-                let pass = passes::by_name(name).ok_or_else(|| crate::spec::unknown_name("pass", name, &known))?;
+                let pass =
+                    passes::by_name(name).ok_or_else(|| crate::spec::unknown_name("pass", name, &known))?;
                 graph = passes::run(pass, &graph, &passes::Options::default())
                     .map_err(|e| CliError::new("E0301", Exit::Bug, e.to_string()))?;
             }
@@ -236,8 +238,9 @@ fn run_error(error: &RunError) -> CliError {
 
 /// The engine's element type for the interpreter's.
 fn elem(dtype: DType) -> Result<ElemType, CliError> {
-    autoglm_compiler::lower::elem_type(dtype)
-        .ok_or_else(|| CliError::new("E0132", Exit::Unsupported, format!("{dtype} tensors cannot be exchanged")))
+    autoglm_compiler::lower::elem_type(dtype).ok_or_else(|| {
+        CliError::new("E0132", Exit::Unsupported, format!("{dtype} tensors cannot be exchanged"))
+    })
 }
 
 fn port_dim(text: &str) -> PortDim {

@@ -6,8 +6,8 @@ use crate::lower::{LowerError, WeightSink, lower};
 use crate::onnx::file::ModelFile;
 use autoglm_ir::Graph;
 use autoglm_passes as passes;
-use autoglm_runtime::engine::manifest::{Manifest, SymbolBound, TensorSignature};
 use autoglm_runtime::engine::EngineWriter;
+use autoglm_runtime::engine::manifest::{Manifest, SymbolBound, TensorSignature};
 use autoglm_runtime::error::EngineError;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -25,7 +25,11 @@ pub struct CompileOptions {
 
 impl Default for CompileOptions {
     fn default() -> CompileOptions {
-        CompileOptions { import: ImportOptions::default(), passes: passes::Options::default(), optimise: true }
+        CompileOptions {
+            import: ImportOptions::default(),
+            passes: passes::Options::default(),
+            optimise: true,
+        }
     }
 }
 
@@ -61,7 +65,8 @@ pub fn compile(
     let imported_nodes = graph.nodes.len();
     let graph = if options.optimise { optimise(graph, options, &mut clock, observer)? } else { graph };
     let mut sink = Sink { writer };
-    let program = lower(&graph, &mut sink).map_err(|errors| errors.iter().map(diagnostic).collect::<Vec<_>>())?;
+    let program =
+        lower(&graph, &mut sink).map_err(|errors| errors.iter().map(diagnostic).collect::<Vec<_>>())?;
     clock.lap("lower");
     let manifest = manifest(model, &graph, options);
     let step_kinds = program.steps.iter().map(|s| s.kind.name()).collect();
@@ -154,14 +159,13 @@ fn manifest(model: &mut ModelFile, graph: &Graph, options: &CompileOptions) -> M
         let elem = crate::lower::elem(ty.dtype).map_or(u32::MAX, |e| e as u32);
         TensorSignature { name: name.into(), elem, dims: ty.shape.iter().map(ToString::to_string).collect() }
     };
-    let bound = |s: &autoglm_ir::Symbol| SymbolBound { min: s.min, max: (s.max != i64::MAX).then_some(s.max) };
+    let bound =
+        |s: &autoglm_ir::Symbol| SymbolBound { min: s.min, max: (s.max != i64::MAX).then_some(s.max) };
     Manifest {
         producer_version: env!("CARGO_PKG_VERSION").into(),
         model_name: graph.name.clone(),
         model_hash,
-        opsets: opsets
-            .map(|o| (o.domain.clone(), o.version))
-            .collect(),
+        opsets: opsets.map(|o| (o.domain.clone(), o.version)).collect(),
         inputs: graph.inputs.iter().map(|v| signature(&graph.value(*v).name, *v)).collect(),
         outputs: graph.outputs.iter().map(|o| signature(&o.name, o.value)).collect(),
         symbols: graph.symbols.iter().map(|(name, s)| (name.to_string(), bound(s))).collect(),

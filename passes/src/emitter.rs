@@ -64,10 +64,7 @@ impl<'o> Emitter<'o> {
         }
         let (op, attrs, args) = key.clone();
         let guards = self.graph.guards.len();
-        let outs = self
-            .graph
-            .add(op, attrs, args, loc)
-            .map_err(|e| format!("{} {loc:?}: {e}", op.name()))?;
+        let outs = self.graph.add(op, attrs, args, loc).map_err(|e| format!("{} {loc:?}: {e}", op.name()))?;
         // The guards of the original nodes are already there; a rewritten node needs no others.
         self.graph.guards.truncate(guards);
         self.known.insert(key, outs.clone());
@@ -142,8 +139,7 @@ impl ConstMap {
             };
             new_args.push(at);
         }
-        let data =
-            autoglm_ir::ConstData::Recipe { op: *op, attrs: attrs.clone(), args: new_args, out: *out };
+        let data = autoglm_ir::ConstData::Recipe { op: *op, attrs: attrs.clone(), args: new_args, out: *out };
         Some(Const { ty: constant.ty.clone(), data })
     }
 }
@@ -162,12 +158,16 @@ pub fn live_nodes(graph: &Graph) -> Vec<bool> {
     live
 }
 
+/// The results of a node in the new graph, from its new arguments.
+pub(crate) type Rewrite<'r> =
+    &'r mut dyn FnMut(&mut Emitter<'_>, &Node, Vec<ValueId>) -> Result<Vec<ValueId>, String>;
+
 /// Rebuilds the live part of a graph; `rewrite` gives the results of a node from its new arguments.
 pub(crate) fn rebuild(
     old: &Graph,
     options: &Options,
     simplify: bool,
-    rewrite: &mut dyn FnMut(&mut Emitter<'_>, &Node, Vec<ValueId>) -> Result<Vec<ValueId>, String>,
+    rewrite: Rewrite<'_>,
 ) -> Result<Graph, String> {
     let (mut emitter, mut map) = Emitter::new(old, options, simplify);
     let mut consts = ConstMap::default();

@@ -21,7 +21,8 @@ pub(crate) fn fold(
 ) -> Result<Option<Vec<ValueId>>, String> {
     let types = infer(emitter, op, attrs, args)?;
     let consts: Option<Vec<ConstId>> = args.iter().map(|a| emitter.graph.constant(*a)).collect();
-    let concrete = attrs.iter().all(|(_, a)| !matches!(a, Attr::Dims(d) if d.iter().any(|d| d.as_const().is_none())));
+    let concrete =
+        attrs.iter().all(|(_, a)| !matches!(a, Attr::Dims(d) if d.iter().any(|d| d.as_const().is_none())));
     if let (Some(consts), true, true) = (consts, concrete, types.iter().all(|t| t.concrete().is_some())) {
         return fold_constants(emitter, op, attrs, &consts, types);
     }
@@ -31,7 +32,12 @@ pub(crate) fn fold(
     Ok(None)
 }
 
-fn infer(emitter: &Emitter<'_>, op: OpId, attrs: &Attrs, args: &[ValueId]) -> Result<Vec<TensorType>, String> {
+fn infer(
+    emitter: &Emitter<'_>,
+    op: OpId,
+    attrs: &Attrs,
+    args: &[ValueId],
+) -> Result<Vec<TensorType>, String> {
     let tys: Vec<&TensorType> = args.iter().map(|a| emitter.graph.ty(*a)).collect();
     autoglm_ir::graph::check_signature(op, attrs, args.len())?;
     (op.def().infer)(&InferCx { args: &tys, attrs, guards: RefCell::default() })
@@ -51,14 +57,13 @@ fn fold_constants(
         return Ok(None);
     }
     let elems = |t: &TensorType| t.numel().as_usize().unwrap_or(usize::MAX);
-    let inputs: usize = consts.iter().map(|c| elems(&emitter.graph.consts[c.0 as usize].ty)).fold(0, usize::saturating_add);
+    let inputs: usize =
+        consts.iter().map(|c| elems(&emitter.graph.consts[c.0 as usize].ty)).fold(0, usize::saturating_add);
     let outputs: usize = types.iter().map(elems).fold(0, usize::saturating_add);
     emitter.folded_bytes = total;
     if inputs.max(outputs) <= EAGER_ELEMS_MAX {
-        let args = consts
-            .iter()
-            .map(|c| interp::const_tensor(&emitter.graph, *c))
-            .collect::<Result<Vec<_>, _>>()?;
+        let args =
+            consts.iter().map(|c| interp::const_tensor(&emitter.graph, *c)).collect::<Result<Vec<_>, _>>()?;
         let outs = interp::eval(op, attrs, &args)?;
         return Ok(Some(outs.into_iter().map(|t| emitter.graph.add_const("", t)).collect()));
     }

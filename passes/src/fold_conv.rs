@@ -3,8 +3,8 @@
 //! conv(x, w, b) * s = conv(x, w * s, b * s) and conv(x, w, b) + t = conv(x, w, b + t), for s and t constant along
 //! everything but the channel. Reassociates: the products round in another order.
 
-use crate::emitter::{Emitter, rebuild};
 use crate::Options;
+use crate::emitter::{Emitter, rebuild};
 use autoglm_ir::{Attr, Attrs, Dim, Graph, Node, Tensor, ValueId};
 
 /// Folds until nothing is left to fold.
@@ -41,14 +41,21 @@ fn use_counts(graph: &Graph) -> Vec<u32> {
     uses
 }
 
-fn fold(e: &mut Emitter<'_>, node: &Node, args: &[ValueId], absorbable: &[bool]) -> Result<Option<ValueId>, String> {
+fn fold(
+    e: &mut Emitter<'_>,
+    node: &Node,
+    args: &[ValueId],
+    absorbable: &[bool],
+) -> Result<Option<ValueId>, String> {
     let name = node.op.name();
     let (true, [a, b]) = (matches!(name, "mul" | "add"), args) else { return Ok(None) };
     let (conv_out, factor) = if e.graph.constant(*b).is_some() { (*a, *b) } else { (*b, *a) };
     if !absorbable.get(conv_out.0 as usize).copied().unwrap_or(false) {
         return Ok(None);
     }
-    let Some(conv) = e.graph.producer(conv_out).filter(|n| n.op.name() == "conv").cloned() else { return Ok(None) };
+    let Some(conv) = e.graph.producer(conv_out).filter(|n| n.op.name() == "conv").cloned() else {
+        return Ok(None);
+    };
     let Some(&weight) = conv.args.get(1) else { return Ok(None) };
     if e.graph.constant(factor).is_none() || e.graph.constant(weight).is_none() {
         return Ok(None);
@@ -93,7 +100,9 @@ fn fold(e: &mut Emitter<'_>, node: &Node, args: &[ValueId], absorbable: &[bool])
 fn per_channel(shape: &[Dim], rank: usize, channels: usize) -> bool {
     let channel_axis = 1;
     shape.len() <= rank
-        && shape.iter().rev().enumerate().all(|(back, d)| {
-            d.is(1) || (rank - 1 - back == channel_axis && d.as_usize() == Some(channels))
-        })
+        && shape
+            .iter()
+            .rev()
+            .enumerate()
+            .all(|(back, d)| d.is(1) || (rank - 1 - back == channel_axis && d.as_usize() == Some(channels)))
 }

@@ -67,11 +67,14 @@ fn sink(e: &mut Emitter<'_>, node: &Node, args: &[ValueId]) -> Result<Option<Val
     let attrs = match name {
         _ if elementwise => node.attrs.clone(),
         "concat" => {
-            let Some(axis) = TO_LAST.iter().position(|a| *a == node.attrs.int("axis")) else { return Ok(None) };
+            let Some(axis) = TO_LAST.iter().position(|a| *a == node.attrs.int("axis")) else {
+                return Ok(None);
+            };
             node.attrs.with("axis", Attr::Int(axis as i64))
         }
         "pad" => {
-            let moved = |n| Attr::Dims(TO_LAST.iter().map(|a| node.attrs.dims(n)[*a as usize].clone()).collect());
+            let moved =
+                |n| Attr::Dims(TO_LAST.iter().map(|a| node.attrs.dims(n)[*a as usize].clone()).collect());
             node.attrs.with("before", moved("before")).with("after", moved("after"))
         }
         "reduce_sum" | "reduce_max" | "reduce_min" | "reduce_prod" if node.attrs.flag("keepdims") => {

@@ -36,7 +36,12 @@ fn producer<'g>(e: &'g Emitter<'_>, v: ValueId, op: &str) -> Option<&'g Node> {
 }
 
 /// reshape(x) = x when the shape does not change; reshape(reshape(x)) = reshape(x).
-fn reshape(e: &mut Emitter<'_>, attrs: &Attrs, x: ValueId, loc: &Arc<str>) -> Result<Option<ValueId>, String> {
+fn reshape(
+    e: &mut Emitter<'_>,
+    attrs: &Attrs,
+    x: ValueId,
+    loc: &Arc<str>,
+) -> Result<Option<ValueId>, String> {
     if e.graph.ty(x).shape == attrs.dims("shape") {
         return Ok(Some(x));
     }
@@ -48,7 +53,12 @@ fn reshape(e: &mut Emitter<'_>, attrs: &Attrs, x: ValueId, loc: &Arc<str>) -> Re
 
 /// transpose by the identity = x; transpose of transpose = one transpose; a transpose that moves only unit
 /// dimensions past others = reshape.
-fn transpose(e: &mut Emitter<'_>, attrs: &Attrs, x: ValueId, loc: &Arc<str>) -> Result<Option<ValueId>, String> {
+fn transpose(
+    e: &mut Emitter<'_>,
+    attrs: &Attrs,
+    x: ValueId,
+    loc: &Arc<str>,
+) -> Result<Option<ValueId>, String> {
     let perm: Vec<usize> = attrs.ints("perm").iter().map(|p| *p as usize).collect();
     if perm.iter().enumerate().all(|(i, p)| i == *p) {
         return Ok(Some(x));

@@ -1,12 +1,12 @@
 //! Plans: everything that depends on concrete input shapes, made once for them and then reused.
 
 use crate::arena::{self, Block};
+use crate::cpu::features::Isa;
 use crate::elem::ElemType;
 use crate::engine::validate::roots;
 use crate::error::RunError;
 use crate::memory::{ALIGN, Place, Region};
 use crate::program::{Access, Program, Reg, Step, StepKind, Storage, ValueId};
-use crate::cpu::features::Isa;
 use crate::shape;
 use crate::steps::{self, Call, PlanCx};
 use crate::tensor::{TensorRef, byte_len};

@@ -164,7 +164,13 @@ impl Session {
         if let Some(at) = self.plans.find() {
             return Ok(at);
         }
-        let plan = Plan::new(program, inputs, &self.limits, self.options.isa.unwrap_or_else(Isa::detect), self.pool.workers())?;
+        let plan = Plan::new(
+            program,
+            inputs,
+            &self.limits,
+            self.options.isa.unwrap_or_else(Isa::detect),
+            self.pool.workers(),
+        )?;
         Ok(self.plans.insert(plan))
     }
 }

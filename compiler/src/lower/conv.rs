@@ -76,8 +76,7 @@ fn general(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
     let groups = Dim::from(node.attrs.int("groups").max(1));
     let source = cx.value(node.args[0])?;
     let (before, after) = pads(node, x.rank(), 2);
-    let padded_shape: Vec<Dim> =
-        (0..x.rank()).map(|i| &(&x.shape[i] + &before[i]) + &after[i]).collect();
+    let padded_shape: Vec<Dim> = (0..x.rank()).map(|i| &(&x.shape[i] + &before[i]) + &after[i]).collect();
     let source = if before.iter().chain(&after).all(|p| p.is(0)) {
         source
     } else {
@@ -118,9 +117,6 @@ fn general(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
 fn add_after(body: &mut Body, fold: &mut TileProgram, value: rt::ValueId, over: Vec<Dim>) {
     let arg = body.epilogue_arg(value, over);
     let sum: LaneId = 2;
-    fold.epilogue = vec![
-        Instr::Load { arg },
-        Instr::Binary(BinaryOp::Add, 0, 1),
-        Instr::Store { out: 0, src: sum },
-    ];
+    fold.epilogue =
+        vec![Instr::Load { arg }, Instr::Binary(BinaryOp::Add, 0, 1), Instr::Store { out: 0, src: sum }];
 }

@@ -106,12 +106,7 @@ pub(super) fn instructions(cx: &mut Lowering<'_>, body: &mut Body, node: &Node) 
     }
 }
 
-fn cast(
-    body: &mut Body,
-    x: LaneId,
-    (from, to): (DType, DType),
-    saturate: bool,
-) -> Result<LaneId, Failure> {
+fn cast(body: &mut Body, x: LaneId, (from, to): (DType, DType), saturate: bool) -> Result<LaneId, Failure> {
     if to == DType::Bool {
         let zero = body.constant(lane(from), 0.0);
         return Ok(body.push(Instr::Binary(BinaryOp::Ne, x, zero)));

@@ -30,9 +30,9 @@ fn coordinates(index: &[Dim], data: &[Dim], batch: usize) -> Result<(Dim, Vec<Di
     let Some((depth, rows)) = index.split_last() else {
         return Err(Failure::Invalid("the index has no dimension".into()));
     };
-    let depth = depth
-        .as_usize()
-        .ok_or_else(|| Failure::Unsupported("the last extent of the index must be known at compile time".into()))?;
+    let depth = depth.as_usize().ok_or_else(|| {
+        Failure::Unsupported("the last extent of the index must be known at compile time".into())
+    })?;
     if batch + depth > data.len() || batch > rows.len() {
         return Err(Failure::Invalid(format!("an index of {depth} coordinates does not fit the data")));
     }
@@ -111,7 +111,8 @@ pub(super) fn top_k(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
     let data = cx.value(node.args[0])?;
     let shape = cx.graph.ty(node.args[0]).shape.clone();
     let axis = axis(node);
-    let k = node.attrs.dims("k").first().cloned().ok_or_else(|| Failure::Invalid("top_k without k".into()))?;
+    let k =
+        node.attrs.dims("k").first().cloned().ok_or_else(|| Failure::Invalid("top_k without k".into()))?;
     let kind = StepKind::TopK {
         outer: cx.reg(&product(&shape[..axis]))?,
         axis: cx.reg(&shape[axis])?,

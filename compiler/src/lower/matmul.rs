@@ -101,7 +101,11 @@ fn packed_product(cx: &mut Lowering<'_>, node: &Node, a: Factor, b: rt::ValueId)
     let rows = if dense { product(&a.shape[..rank - 1]) } else { a.shape[rank - 2].clone() };
     let batch: Vec<Dim> = if dense { Vec::new() } else { a.shape[..rank - 2].to_vec() };
     let mut a_strides: Vec<Dim> = a.strides[..batch.len()].to_vec();
-    a_strides.extend(if dense { [k.clone(), 1.into()] } else { [a.strides[rank - 2].clone(), a.strides[rank - 1].clone()] });
+    a_strides.extend(if dense {
+        [k.clone(), 1.into()]
+    } else {
+        [a.strides[rank - 2].clone(), a.strides[rank - 1].clone()]
+    });
     let b_strides = vec![Dim::from(0); batch.len() + 2];
     let kind = StepKind::MatMul {
         batch: cx.shape.regs(&batch)?,

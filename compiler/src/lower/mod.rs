@@ -290,7 +290,12 @@ impl Lowering<'_> {
         self.push_value(dtype, dims, rt::Storage::Const { offset, len })
     }
 
-    fn push_value(&mut self, dtype: DType, dims: &[Dim], storage: rt::Storage) -> Result<rt::ValueId, Failure> {
+    fn push_value(
+        &mut self,
+        dtype: DType,
+        dims: &[Dim],
+        storage: rt::Storage,
+    ) -> Result<rt::ValueId, Failure> {
         let dims = self.shape.regs(dims)?;
         self.program.values.push(rt::Value { elem: elem(dtype)?, dims, storage });
         Ok((self.program.values.len() - 1) as rt::ValueId)

@@ -3,7 +3,7 @@
 use super::tile::{Body, lane, strides};
 use super::{Failure, Lowering};
 use autoglm_ir::{DType, Dim, Node, ValueId};
-use autoglm_runtime::program::{self as rt, Storage, StepKind};
+use autoglm_runtime::program::{self as rt, StepKind, Storage};
 use autoglm_runtime::tile::{Instr, TileProgram};
 
 /// A reshape is a view.
@@ -34,9 +34,7 @@ pub(super) fn slice(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
     let dense = strides(&cx.graph.ty(node.args[0]).shape);
     let mut offset = Dim::from(0);
     let mut read = Vec::with_capacity(dense.len());
-    for ((stride, start), step) in
-        dense.iter().zip(node.attrs.dims("starts")).zip(node.attrs.ints("steps"))
-    {
+    for ((stride, start), step) in dense.iter().zip(node.attrs.dims("starts")).zip(node.attrs.ints("steps")) {
         offset = &offset + &(start * stride);
         read.push(stride * &Dim::from(*step));
     }
@@ -109,8 +107,7 @@ pub(super) fn padded(
     // What of the source is copied, and where it starts in either tensor.
     let skip: Vec<Dim> = before.iter().map(crop).collect();
     let lead: Vec<Dim> = before.iter().map(|p| p.larger(&zero)).collect();
-    let inner: Vec<Dim> =
-        (0..shape.len()).map(|i| &(&shape[i] - &skip[i]) - &crop(&after[i])).collect();
+    let inner: Vec<Dim> = (0..shape.len()).map(|i| &(&shape[i] - &skip[i]) - &crop(&after[i])).collect();
     let out = cx.temp(dtype, &out_shape)?;
     let (read, write) = (strides(shape), strides(&out_shape));
     let offset = |starts: &[Dim], strides: &[Dim]| {

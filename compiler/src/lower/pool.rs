@@ -57,7 +57,8 @@ fn general(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
     for i in 0..spatial {
         before[2 + i] = pads[i].into();
         // The last window may reach beyond the declared padding when the extent is rounded up.
-        let last = &(&(&out_shape[2 + i] - &1.into()) * &step[i].into()) + &((kernel[i] - 1) * dilation[i]).into();
+        let last =
+            &(&(&out_shape[2 + i] - &1.into()) * &step[i].into()) + &((kernel[i] - 1) * dilation[i]).into();
         let reach = &(&last + &1.into()) - &(&x.shape[2 + i] + &pads[i].into());
         after[2 + i] = reach.larger(&pads[spatial + i].into());
     }

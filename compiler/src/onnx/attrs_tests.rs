@@ -1,3 +1,5 @@
+//! Tests of the module beside this file.
+
 use super::*;
 
 fn attr(name: &str, kind: i32) -> AttributeProto {

@@ -1,3 +1,5 @@
+//! Tests of the module beside this file.
+
 use super::*;
 use crate::onnx::encode;
 use crate::onnx::proto::{Segment, SparseTensorProto};

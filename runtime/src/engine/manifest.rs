@@ -37,6 +37,18 @@ pub struct Manifest {
     pub op_histogram: BTreeMap<String, u64>,
 }
 
+impl Manifest {
+    /// Decodes a manifest section.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, prost::DecodeError> {
+        prost::Message::decode(bytes)
+    }
+
+    /// Encodes a manifest section.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        prost::Message::encode_to_vec(self)
+    }
+}
+
 /// Name, element type and dimensions of an input or output.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct TensorSignature {

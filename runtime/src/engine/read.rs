@@ -6,7 +6,6 @@ use crate::error::EngineError;
 use crate::memory::AlignedBuf;
 use crate::program::Program;
 use memmap2::Mmap;
-use prost::Message;
 use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
@@ -104,7 +103,7 @@ pub(super) fn parse(file: &[u8]) -> Result<Parts, EngineError> {
     let (sections, root_hash) = format::decode_head(&head, file_len)?;
     check_padding(file, head_len, &sections)?;
     let manifest = control(file, &sections, SectionKind::Manifest)?;
-    let manifest = Manifest::decode(manifest.as_slice()).map_err(|e| decode("manifest", &e))?;
+    let manifest = Manifest::from_bytes(&manifest).map_err(|e| decode("manifest", &e))?;
     let program = control(file, &sections, SectionKind::Program)?;
     let (program, rest) = postcard::take_from_bytes(&program).map_err(|e| decode("program", &e))?;
     if !rest.is_empty() {

@@ -323,6 +323,21 @@ impl Cx<'_> {
                 self.counts(step, 2 + usize::from(*bias), f32s)?;
                 self.all_regs(&[*rows, *cols])
             }
+            StepKind::Dims { elems } => {
+                self.counts(step, 0, None)?;
+                let elem = self.value(step.outs[0])?.elem;
+                if !matches!(elem, ElemType::I64 | ElemType::I32 | ElemType::F32) {
+                    return Err(format!("writes {elem:?} instead of I64, I32 or F32"));
+                }
+                self.all_regs(elems)
+            }
+            other => self.indexed(step, other),
+        }
+    }
+
+    /// Gathers, scatters and top-k.
+    fn indexed(&self, step: &Step, kind: &StepKind) -> Result<(), String> {
+        match kind {
             StepKind::Gather { outer, axis, inner, count } => {
                 self.counts(step, 2, None)?;
                 self.gather_elems(step)?;
@@ -356,14 +371,7 @@ impl Cx<'_> {
                 }
                 self.all_regs(&[*outer, *axis, *inner, *k])
             }
-            StepKind::Dims { elems } => {
-                self.counts(step, 0, None)?;
-                let elem = self.value(step.outs[0])?.elem;
-                if !matches!(elem, ElemType::I64 | ElemType::I32 | ElemType::F32) {
-                    return Err(format!("writes {elem:?} instead of I64, I32 or F32"));
-                }
-                self.all_regs(elems)
-            }
+            _ => Err("has no check".into()),
         }
     }
 

@@ -4,7 +4,6 @@ use super::format::{self, PAGE, Section, SectionKind, WEIGHT_ALIGN, align_up};
 use super::manifest::Manifest;
 use crate::error::EngineError;
 use crate::program::Program;
-use prost::Message;
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
@@ -74,7 +73,7 @@ impl EngineWriter {
         let mut end = PAGE + self.len;
         let mut sections =
             vec![Section { kind: SectionKind::Weights, offset: PAGE, len: self.len, hash: weights_hash }];
-        let control = [(SectionKind::Manifest, manifest.encode_to_vec()), (SectionKind::Program, program)];
+        let control = [(SectionKind::Manifest, manifest.to_bytes()), (SectionKind::Program, program)];
         for (kind, bytes) in control {
             let len = bytes.len() as u64;
             if len > kind.limit() {

@@ -92,10 +92,7 @@ pub(super) fn check_extents(
     axis: usize,
 ) -> Result<(), RunError> {
     let fits = |(i, (d, s)): (usize, (&usize, &usize))| i == axis || s <= d;
-    if data.len() != index.len()
-        || axis >= data.len()
-        || !data.iter().zip(index).enumerate().all(fits)
-    {
+    if data.len() != index.len() || axis >= data.len() || !data.iter().zip(index).enumerate().all(fits) {
         let detail = format!("an index of extents {index:?} does not fit data of {data:?} along axis {axis}");
         return Err(footprint(step, detail));
     }

@@ -81,6 +81,7 @@ pub(super) fn copy(
 ///
 /// # Safety
 /// Only one worker runs the step, and nobody else uses the value.
+#[allow(clippy::mut_from_ref, reason = "exclusive by the caller's promise")]
 pub(super) unsafe fn whole_output<'m>(mem: &'m Memory<'_>, value: ValueId) -> Result<&'m mut [u8], RunError> {
     let (_, len) = mem.dst(value)?;
     // SAFETY: passed on to the caller.

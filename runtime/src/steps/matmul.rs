@@ -27,8 +27,7 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
     let StepKind::MatMul { batch, m, k, n, a, b, b_packed, bias } = &step.kind else {
         return Err(footprint(step, "is not a MatMul step".into()));
     };
-    let extents =
-        batch.iter().map(|r| cx.size(step, "a batch extent", *r)).collect::<Result<Vec<_>, _>>()?;
+    let extents = batch.iter().map(|r| cx.size(step, "a batch extent", *r)).collect::<Result<Vec<_>, _>>()?;
     let (m, k, n) = (cx.size(step, "m", *m)?, cx.size(step, "k", *k)?, cx.size(step, "n", *n)?);
     let (a_value, b_value, out) = (cx.arg(step, 0)?, cx.arg(step, 1)?, cx.out(step, 0)?);
     let bias = if *bias { Some(cx.arg(step, 2)?) } else { None };
@@ -78,7 +77,11 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
     let foot = call.args().footprint().map_err(refused_step(step))?;
     let fits = |what: &str, end: usize, value| {
         let have = cx.len(step, value)?;
-        if end <= have { Ok(()) } else { Err(footprint(step, format!("{what} has {have} of {end} elements"))) }
+        if end <= have {
+            Ok(())
+        } else {
+            Err(footprint(step, format!("{what} has {have} of {end} elements")))
+        }
     };
     fits("the left factor", foot.a.end, a_value)?;
     fits("the right factor", if *b_packed { foot.b_packed.end } else { foot.b.end }, b_value)?;
@@ -109,13 +112,7 @@ impl Call for MatMul {
         if self.packed { 0 } else { MATMUL_SCRATCH * size_of::<f32>() }
     }
 
-    fn run(
-        &self,
-        mem: &Memory<'_>,
-        part: usize,
-        parts: usize,
-        scratch: &mut [u8],
-    ) -> Result<(), RunError> {
+    fn run(&self, mem: &Memory<'_>, part: usize, parts: usize, scratch: &mut [u8]) -> Result<(), RunError> {
         // SAFETY: only tile steps are placed over their arguments, so no worker writes the factors.
         let (a, b) = unsafe { (floats(mem, self.a)?, floats(mem, self.b)?) };
         let bias = match self.bias {

@@ -15,13 +15,13 @@ mod scatter;
 mod tile;
 mod top_k;
 
+use crate::cpu::features::Isa;
+use crate::cpu::kernels::Kernels;
 use crate::elem::ElemType;
 use crate::error::RunError;
 use crate::memory::Memory;
 use crate::plan::Sizes;
 use crate::program::{Access, Program, Reg, Step, StepKind, ValueId};
-use crate::cpu::features::Isa;
-use crate::cpu::kernels::Kernels;
 use std::sync::Arc;
 
 /// A step resolved for concrete sizes.

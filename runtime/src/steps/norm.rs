@@ -23,8 +23,7 @@ pub(super) fn resolve_softmax(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Ca
         return Err(footprint(step, "is not a Softmax step".into()));
     };
     let (x, out) = (cx.arg(step, 0)?, cx.out(step, 0)?);
-    let args =
-        SoftmaxArgs { rows: cx.size(step, "rows", rows)?, cols: cx.size(step, "columns", cols)?, log };
+    let args = SoftmaxArgs { rows: cx.size(step, "rows", rows)?, cols: cx.size(step, "columns", cols)?, log };
     for value in [x, out] {
         cx.require_f32(step, value)?;
         cx.require_len(step, "the tensor", value, &[args.rows, args.cols])?;
@@ -43,8 +42,7 @@ impl Call for Softmax {
         let x = unsafe { floats(mem, self.x)? };
         // SAFETY: the kernel writes disjoint elements for different parts.
         let out = unsafe { floats_out(mem, self.out)? };
-        softmax(&self.kernels, &self.args, x, &out, part_of(part, parts))
-            .map_err(|e| refused(&self.step, &e))
+        softmax(&self.kernels, &self.args, x, &out, part_of(part, parts)).map_err(|e| refused(&self.step, &e))
     }
 }
 

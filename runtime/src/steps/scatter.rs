@@ -123,7 +123,14 @@ fn combiner(elem: ElemType, mode: ScatterMode) -> Option<Combine> {
 }
 
 impl Scatter {
-    fn put(&self, out: &mut [u8], to: usize, updates: &[u8], from: usize, elems: usize) -> Result<(), RunError> {
+    fn put(
+        &self,
+        out: &mut [u8],
+        to: usize,
+        updates: &[u8],
+        from: usize,
+        elems: usize,
+    ) -> Result<(), RunError> {
         let size = self.elem_bytes;
         let Some(combine) = self.combine else {
             return copy(&self.step, (updates, from * size), (out, to * size), elems * size);
@@ -154,7 +161,8 @@ impl Call for Scatter {
                 for r in 0..*rows {
                     let mut at = 0;
                     for (d, extent) in extents.iter().enumerate() {
-                        at = at * extent + self.index.at(&self.step, index, r * extents.len() + d, *extent)?;
+                        at =
+                            at * extent + self.index.at(&self.step, index, r * extents.len() + d, *extent)?;
                     }
                     self.put(out, at * inner, updates, r * inner, *inner)?;
                 }

@@ -45,9 +45,8 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
             strides: access.strides.iter().map(|r| cx.reg(step, *r)).collect::<Result<_, _>>()?,
         })
     };
-    let lens = |values: &[ValueId]| {
-        values.iter().map(|v| cx.len(step, *v)).collect::<Result<Vec<_>, RunError>>()
-    };
+    let lens =
+        |values: &[ValueId]| values.iter().map(|v| cx.len(step, *v)).collect::<Result<Vec<_>, RunError>>();
     let reads = reads.iter().zip(&step.args).map(concrete).collect::<Result<Vec<_>, _>>()?;
     let writes = writes.iter().zip(&step.outs).map(concrete).collect::<Result<Vec<_>, _>>()?;
     let plan = TilePlan::new(program, &dims, &reads, &writes, &lens(&step.args)?, &lens(&step.outs)?)
@@ -80,6 +79,8 @@ impl Call for Tile {
         }
         let (reads, writes) = (&reads[..self.args.len()], &writes[..self.outs.len()]);
         let fail = |e: TileError| RunError::Footprint { step: self.step.clone(), detail: e.to_string() };
-        SCRATCH.with_borrow_mut(|scratch| run(&self.plan, self.isa, scratch, reads, writes, part, parts)).map_err(fail)
+        SCRATCH
+            .with_borrow_mut(|scratch| run(&self.plan, self.isa, scratch, reads, writes, part, parts))
+            .map_err(fail)
     }
 }

@@ -1,6 +1,7 @@
 //! Elementary functions. They use no fused multiply-add, so every instruction set gives the same bits.
 //!
 //! The polynomials are Chebyshev fits made for this file (relative error below 1e-8 on the stated intervals).
+#![allow(clippy::excessive_precision, reason = "coefficients are written as their sources print them")]
 
 pub(super) mod m32 {
     //! f32: `exp`, `erf`, `tanh`, `sigmoid`, `log` have no branches, so loops over them are vectorised; the others go

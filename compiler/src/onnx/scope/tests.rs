@@ -1,3 +1,5 @@
+//! Tests of the module beside this file.
+
 use super::*;
 use crate::onnx::proto::{
     FunctionProto, SparseTensorProto, StringStringEntryProto, TensorProto, ValueInfoProto,

@@ -77,6 +77,7 @@ unsafe fn transpose<const N: usize>(src: *const [u8; N], dst: *mut [u8; N], area
                     for (c, column) in square.iter_mut().enumerate() {
                         *column = *src.offset(c as isize * from[1]).cast::<[[u8; N]; SIDE]>();
                     }
+                    #[allow(clippy::needless_range_loop, reason = "a row of the transposed square")]
                     for r in 0..SIDE {
                         let row: [[u8; N]; SIDE] = std::array::from_fn(|c| square[c][r]);
                         *dst.offset(r as isize * to[0]).cast::<[[u8; N]; SIDE]>() = row;

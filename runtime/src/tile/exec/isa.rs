@@ -58,6 +58,7 @@ impl From<crate::cpu::features::Isa> for TileIsa {
 /// Calling it needs what `$body` needs, and a processor that supports `isa`.
 macro_rules! for_each_isa {
     ($vis:vis unsafe fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)? = $body:path) => {
+        #[allow(clippy::too_many_arguments, reason = "an instruction set comes before the loop's own arguments")]
         $vis unsafe fn $name(isa: $crate::tile::TileIsa, $($arg: $type),*) $(-> $result)? {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]

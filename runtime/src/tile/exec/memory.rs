@@ -95,7 +95,9 @@ unsafe fn store_body(elem: ElemType, dst: *mut u8, stride: isize, src: *const u8
             I2 => store_as!(dst, stride, src, n, i64 => i8, x => (x as i8) << 6 >> 6),
             U4 => store_as!(dst, stride, src, n, u64 => u8, x => x as u8 & 15),
             U2 => store_as!(dst, stride, src, n, u64 => u8, x => x as u8 & 3),
-            F8E4M3FN => store_as!(dst, stride, src, n, f32 => u8, x => Format::encode(E4M3FN, x, false) as u8),
+            F8E4M3FN => {
+                store_as!(dst, stride, src, n, f32 => u8, x => Format::encode(E4M3FN, x, false) as u8)
+            }
             F8E4M3FNUZ => {
                 store_as!(dst, stride, src, n, f32 => u8, x => Format::encode(E4M3FNUZ, x, false) as u8)
             }
