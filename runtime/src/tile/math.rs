@@ -1,4 +1,5 @@
-//! Elementary functions. They use no fused multiply-add, so every instruction set gives the same bits.
+//! Elementary functions. Where they use fused multiply-add they say so with `mul_add`, which rounds once on every
+//! processor, so every instruction set gives the same bits (one without it pays a library call).
 //!
 //! The polynomials are Chebyshev fits made for this file (relative error below 1e-8 on the stated intervals).
 #![allow(clippy::excessive_precision, reason = "coefficients are written as their sources print them")]
@@ -15,18 +16,18 @@ pub(super) mod m32 {
     /// `n` and `e^r - 1` with `x = n ln 2 + r`, for `|x|` below about 110.
     #[inline(always)]
     fn reduce(x: f32) -> (i32, f32) {
-        let shifted = x * std::f32::consts::LOG2_E + MAGIC;
+        let shifted = x.mul_add(std::f32::consts::LOG2_E, MAGIC);
         let n = (shifted.to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32);
         let whole = shifted - MAGIC;
-        let r = x - whole * LN2_HI - whole * LN2_LO;
+        let r = whole.mul_add(-LN2_LO, whole.mul_add(-LN2_HI, x));
         // Taylor: the first term left out is below 6e-9 for |r| <= ln 2 / 2.
-        let p = 1.0 / 5040.0;
-        let p = p * r + 1.0 / 720.0;
-        let p = p * r + 1.0 / 120.0;
-        let p = p * r + 1.0 / 24.0;
-        let p = p * r + 1.0 / 6.0;
-        let p = p * r + 0.5;
-        (n, p * (r * r) + r)
+        let p: f32 = 1.0 / 5040.0;
+        let p = p.mul_add(r, 1.0 / 720.0);
+        let p = p.mul_add(r, 1.0 / 120.0);
+        let p = p.mul_add(r, 1.0 / 24.0);
+        let p = p.mul_add(r, 1.0 / 6.0);
+        let p = p.mul_add(r, 0.5);
+        (n, p.mul_add(r * r, r))
     }
 
     /// `2^n` for `-126 <= n <= 127`.
@@ -54,7 +55,7 @@ pub(super) mod m32 {
     pub(in crate::tile) fn tanh(x: f32) -> f32 {
         let (n, p) = reduce(clamp(2.0 * x.abs(), 0.0, 20.0));
         let scale = power(n);
-        let e = scale * p + (scale - 1.0);
+        let e = scale.mul_add(p, scale - 1.0);
         (e / (e + 2.0)).copysign(x)
     }
 
@@ -69,25 +70,25 @@ pub(super) mod m32 {
         let a = x.abs();
         // erf(x) / x over x^2 in [0, 0.9].
         let z = a * a;
-        let p = 8.212_780_5e-5;
-        let p = p * z - 8.105_054_5e-4;
-        let p = p * z + 5.197_685e-3;
-        let p = p * z - 2.685_804_2e-2;
-        let p = p * z + 1.128_367_1e-1;
-        let p = p * z - 3.761_263_2e-1;
-        let p = p * z + 1.283_791_6e-1;
-        let small = a * p + a;
+        let p: f32 = 8.212_781e-5;
+        let p = p.mul_add(z, -8.105_055e-4);
+        let p = p.mul_add(z, 5.197_685e-3);
+        let p = p.mul_add(z, -2.685_804_2e-2);
+        let p = p.mul_add(z, 1.128_367_1e-1);
+        let p = p.mul_add(z, -3.761_263_2e-1);
+        let p = p.mul_add(z, 1.283_791_6e-1);
+        let small = a.mul_add(p, a);
         // ln(1 - erf(x)) over [0.92, 4].
         let t = clamp(a, 0.9, 4.0);
-        let q = 1.643_569_6e-6;
-        let q = q * t - 4.617_791_4e-5;
-        let q = q * t + 5.977_434_7e-4;
-        let q = q * t - 4.763_575_4e-3;
-        let q = q * t + 2.643_101_8e-2;
-        let q = q * t - 1.100_944_8e-1;
-        let q = q * t - 6.318_145e-1;
-        let q = q * t - 1.130_237_6;
-        let q = q * t + 3.204_415_3e-4;
+        let q: f32 = 1.643_569_6e-6;
+        let q = q.mul_add(t, -4.617_791_4e-5);
+        let q = q.mul_add(t, 5.977_435e-4);
+        let q = q.mul_add(t, -4.763_575_4e-3);
+        let q = q.mul_add(t, 2.643_101_8e-2);
+        let q = q.mul_add(t, -1.100_944_8e-1);
+        let q = q.mul_add(t, -6.318_145e-1);
+        let q = q.mul_add(t, -1.130_237_6);
+        let q = q.mul_add(t, 3.204_415_3e-4);
         let large = 1.0 - exp(q);
         let large = if a >= 4.0 { 1.0 } else { large };
         (if a > 0.93 { large } else { small }).copysign(x)
@@ -103,18 +104,18 @@ pub(super) mod m32 {
         let n = (bits >> 23).wrapping_sub(if tiny { 23 } else { 0 }) as f32;
         let m = f32::from_bits(((bits & 0x7F_FFFF) as u32).wrapping_add(0x3F35_04F3)) - 1.0;
         // (ln(1 + m) - m + m^2 / 2) / m^3.
-        let p = 6.971_611_5e-2;
-        let p = p * m - 1.147_973_4e-1;
-        let p = p * m + 1.168_542e-1;
-        let p = p * m - 1.242_568_7e-1;
-        let p = p * m + 1.424_905_8e-1;
-        let p = p * m - 1.666_780_2e-1;
-        let p = p * m + 2.000_071_6e-1;
-        let p = p * m - 2.499_999_7e-1;
-        let p = p * m + 3.333_333_1e-1;
+        let p: f32 = 6.971_612e-2;
+        let p = p.mul_add(m, -1.147_973_4e-1);
+        let p = p.mul_add(m, 1.168_542e-1);
+        let p = p.mul_add(m, -1.242_568_7e-1);
+        let p = p.mul_add(m, 1.424_905_8e-1);
+        let p = p.mul_add(m, -1.666_780_2e-1);
+        let p = p.mul_add(m, 2.000_071_6e-1);
+        let p = p.mul_add(m, -2.499_999_7e-1);
+        let p = p.mul_add(m, 3.333_333e-1);
         let z = m * m;
-        let low = p * (z * m) + n * LN2_LO - 0.5 * z;
-        let y = m + low + n * LN2_HI;
+        let low = z.mul_add(-0.5, p.mul_add(z * m, n * LN2_LO));
+        let y = n.mul_add(LN2_HI, m + low);
         let y = if x == f32::INFINITY { x } else { y };
         let y = if x == 0.0 { f32::NEG_INFINITY } else { y };
         if x >= 0.0 { y } else { f32::NAN }

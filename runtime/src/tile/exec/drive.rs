@@ -287,6 +287,16 @@ impl<'a> Machine<'a> {
                 return d;
             }
             let [row, col] = [access.stride(nest.row), access.stride(nest.col)];
+            if row == 1 {
+                // Contiguous along the rows: gathered line by line first, else every element would be a cache miss.
+                let stage = if is_native(elem) { d } else { self.registers.add(self.plan.stage) };
+                let area = dense_area(view, [row, col]);
+                copy::copy(elem.size(), src, stage, area);
+                if !is_native(elem) {
+                    memory::load(self.isa, elem, stage, 1, d, view.len());
+                }
+                return d;
+            }
             for r in 0..view.rows {
                 let src = src.offset(r as isize * row as isize * elem.size() as isize);
                 let d = d.add(r * view.cols * lane_size(op.result));
@@ -309,6 +319,17 @@ impl<'a> Machine<'a> {
                 return;
             }
             let [row, col] = [access.stride(nest.row), access.stride(nest.col)];
+            if row == 1 {
+                // The counterpart of the gathering in `load`, with rows and columns exchanged.
+                let stage = if is_native(elem) { src } else { self.registers.add(self.plan.stage) };
+                if !is_native(elem) {
+                    memory::store(self.isa, elem, stage.cast_mut(), 1, src, view.len());
+                }
+                let from = [1, view.cols as isize];
+                let area = copy::Area { rows: view.cols, cols: view.rows, from, to: [col as isize, 1] };
+                copy::copy(elem.size(), stage, dst, area);
+                return;
+            }
             for r in 0..view.rows {
                 let dst = dst.offset(r as isize * row as isize * elem.size() as isize);
                 let src = src.add(r * view.cols * lane_size(op.lane));
@@ -344,6 +365,12 @@ fn run_stride(access: &Access, nest: &Nest, view: View) -> Option<isize> {
         return Some(row as isize);
     }
     (col.checked_mul(view.cols as i64) == Some(row)).then_some(row as isize / view.cols as isize)
+}
+
+/// Rows and columns of `view`, to be made dense.
+fn dense_area(view: View, from: [i64; 2]) -> copy::Area {
+    let from = from.map(|stride| stride as isize);
+    copy::Area { rows: view.rows, cols: view.cols, from, to: [view.cols as isize, 1] }
 }
 
 /// Elements of the largest block of `rect`.

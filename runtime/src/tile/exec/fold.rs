@@ -247,8 +247,7 @@ unsafe fn into_body(op: ReduceOp, lane: Lane, acc: *mut u8, src: *const u8, n: u
 unsafe fn arg_body(
     op: ReduceOp,
     lane: Lane,
-    acc: *mut u8,
-    at: *mut u8,
+    [acc, at]: [*mut u8; 2],
     src: *const u8,
     n: usize,
     position: i64,
@@ -267,9 +266,9 @@ unsafe fn arg_body(
 for_each_isa! {
     pub(super) unsafe fn into(op: ReduceOp, lane: Lane, acc: *mut u8, src: *const u8, n: usize) = into_body
 }
-// As `into`, for arg folds: `at` holds the `n` positions, `position` is that of the candidates.
+// As `into`, for arg folds: `n` best values and their positions; `position` is that of the candidates.
 for_each_isa! {
     pub(super) unsafe fn arg_into(
-        op: ReduceOp, lane: Lane, acc: *mut u8, at: *mut u8, src: *const u8, n: usize, position: i64,
+        op: ReduceOp, lane: Lane, accumulators: [*mut u8; 2], src: *const u8, n: usize, position: i64,
     ) = arg_body
 }

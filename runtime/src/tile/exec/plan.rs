@@ -1,8 +1,8 @@
 //! Building of plans.
 
 use super::code::{Code, Registers, Section};
-use super::fold;
 use super::layout::{Access, Loops, Nest, footprint, is_injective};
+use super::{BLOCK, fold};
 use crate::elem::ElemType;
 use crate::tile::{Instr, Lane, ReduceOp, TileError, TileProgram, TileTypes, check};
 
@@ -66,6 +66,8 @@ pub struct TilePlan {
     pub(super) epilogue_lanes: usize,
     pub(super) lanes: usize,
     pub(super) register_bytes: usize,
+    /// Byte offset of room for one block of any element type.
+    pub(super) stage: usize,
 }
 
 impl TilePlan {
@@ -121,6 +123,7 @@ impl TilePlan {
             epilogue_lanes: 0,
             lanes: 0,
             register_bytes: 0,
+            stage: 0,
         }
     }
 
@@ -168,6 +171,7 @@ impl TilePlan {
             kept: &[],
         };
         let epilogue = epilogue.plan(&mut registers);
+        let stage = registers.fresh(Lane::I64, BLOCK as usize).0;
         Self {
             outer_points: kept.outer.iter().map(|&d| loops.dims[d]).product(),
             kind,
@@ -182,6 +186,7 @@ impl TilePlan {
             epilogue_lanes: types.body().len(),
             lanes: types.body().len() + types.epilogue().len(),
             register_bytes: registers.end,
+            stage,
         }
     }
 }

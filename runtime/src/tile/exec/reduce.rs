@@ -139,7 +139,7 @@ impl Machine<'_> {
                 let acc = self.registers.add(fold.acc);
                 if fold.op.is_arg() {
                     let at = self.registers.add(fold.at);
-                    fold::arg_into(self.isa, fold.op, fold.lane, acc, at, src, n, position);
+                    fold::arg_into(self.isa, fold.op, fold.lane, [acc, at], src, n, position);
                 } else {
                     fold::into(self.isa, fold.op, fold.lane, acc, src, n);
                 }

@@ -219,12 +219,9 @@ fn dense_permuted(rng: &mut Rng, dims: &[i64]) -> Vec<i64> {
 
 fn place(rng: &mut Rng, elem: ElemType, strides: Vec<i64>, dims: &[i64]) -> (ConcreteAccess, usize) {
     let span = |sign: i64| -> i64 {
-        dims.iter()
-            .zip(&strides)
-            .map(|(e, s)| (s * (e - 1).max(0)).max(0).min(i64::MAX) * i64::from(s * sign > 0))
-            .sum()
+        dims.iter().zip(&strides).map(|(e, s)| (s * sign * (e - 1).max(0)).max(0)).sum()
     };
-    let below: i64 = dims.iter().zip(&strides).map(|(e, s)| (-s * (e - 1).max(0)).max(0)).sum();
+    let below = span(-1);
     let offset = below + rng.below(3) as i64;
     let len = offset + span(1) + 1 + rng.below(3) as i64;
     (ConcreteAccess { elem, offset, strides }, len as usize)
