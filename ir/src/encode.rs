@@ -179,6 +179,8 @@ pub fn push_float(dtype: DType, v: f64, into: &mut Vec<u8>) {
 
 /// As [`push_float`], with ONNX's `saturate` for float8 kinds.
 pub fn push_float_as(dtype: DType, v: f64, saturate: bool, into: &mut Vec<u8>) {
+    // Hosts differ in the sign of the NaN that arithmetic gives; results must not.
+    let v = if v.is_nan() { f64::NAN } else { v };
     match dtype {
         DType::F64 => into.extend_from_slice(&v.to_le_bytes()),
         DType::F32 => into.extend_from_slice(&(v as f32).to_le_bytes()),

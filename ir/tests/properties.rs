@@ -270,3 +270,35 @@ fn dims_survive_the_text() {
         }
     }
 }
+
+#[test]
+fn damaged_texts_do_not_panic() {
+    let mut random = Random(11);
+    let texts: Vec<Vec<u8>> =
+        samples().map(|(op, _, types, attrs)| text::print(&graph(op, &types, &attrs)).into_bytes()).collect();
+    for round in 0..20_000 {
+        let mut bytes = texts[round % texts.len()].clone();
+        let donor = &texts[random.below(texts.len() as u64) as usize];
+        for _ in 0..=random.below(3) {
+            let at = random.below(bytes.len() as u64) as usize;
+            match random.below(4) {
+                0 => drop(bytes.splice(at..(at + 1 + random.below(4) as usize).min(bytes.len()), [])),
+                1 => bytes[at] = b"0123456789-[]{}(),:=%@*;\"NMx "[random.below(29) as usize],
+                2 => bytes.insert(at, b"0123456789-[]{}(),:=%@*;\"NMx "[random.below(29) as usize]),
+                _ => {
+                    let from = random.below(donor.len() as u64) as usize;
+                    let to = (from + random.below(20) as usize).min(donor.len());
+                    drop(bytes.splice(at..at, donor[from..to].iter().copied()));
+                }
+            }
+        }
+        let Ok(damaged) = String::from_utf8(bytes) else { continue };
+        if let Ok(g) = text::parse(&damaged) {
+            let printed = text::print(&g);
+            let again = text::parse(&printed).unwrap_or_else(|e| panic!("{damaged}\n{printed}: {e:?}"));
+            assert_eq!(text::print(&again), printed, "{damaged}");
+            // Declared bounds and undeclared symbols are for the verifier to refuse, which must not panic either.
+            verify::verify(&g);
+        }
+    }
+}

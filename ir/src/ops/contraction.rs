@@ -47,11 +47,14 @@ fn eval_matmul(cx: &EvalCx<'_>) -> Result<Vec<Tensor>, OpError> {
         (Elements::Float(a), Elements::Float(b)) => Elements::Float(
             pairs
                 .flat_map(|(i, j)| {
-                    product_of(&a[i * m * k..(i + 1) * m * k], &b[j * k * n..(j + 1) * k * n], [*m, *k, *n])
+                    float_product(
+                        &a[i * m * k..(i + 1) * m * k],
+                        &b[j * k * n..(j + 1) * k * n],
+                        [*m, *k, *n],
+                    )
                 })
                 .collect(),
         ),
-        // Wrapping i64 sums are exact for what the result keeps.
         (Elements::Int(a), Elements::Int(b)) => {
             let (a, b) = (narrow(&a), narrow(&b));
             let products = pairs.flat_map(|(i, j)| {
@@ -68,33 +71,40 @@ fn narrow(v: &[i128]) -> Vec<i64> {
     v.iter().map(|x| *x as i64).collect()
 }
 
-/// `[m,k] x [k,n]`, row by row so that the inner loop runs along rows of `b`.
-fn product_of(a: &[f64], b: &[f64], [m, k, n]: [usize; 3]) -> Vec<f64> {
-    let mut out = vec![0.0; m * n];
-    for i in 0..m {
-        let sums = &mut out[i * n..(i + 1) * n];
-        for j in 0..k {
-            let factor = a[i * k + j];
-            for (sum, x) in sums.iter_mut().zip(&b[j * n..(j + 1) * n]) {
-                *sum += factor * x;
+/// Columns of the right side that are multiplied at a time, so that they stay in the cache.
+const COLUMN_BLOCK: usize = 64;
+
+/// `[m,k] x [k,n]`; each sum runs over `k` in order, and the inner loop along rows of `b`.
+fn product_of<T: Copy>(
+    a: &[T],
+    b: &[T],
+    [m, k, n]: [usize; 3],
+    zero: T,
+    add: impl Fn(T, T, T) -> T,
+) -> Vec<T> {
+    let mut out = vec![zero; m * n];
+    for start in (0..n).step_by(COLUMN_BLOCK) {
+        let end = (start + COLUMN_BLOCK).min(n);
+        for i in 0..m {
+            let sums = &mut out[i * n + start..i * n + end];
+            for j in 0..k {
+                let factor = a[i * k + j];
+                for (sum, x) in sums.iter_mut().zip(&b[j * n + start..j * n + end]) {
+                    *sum = add(*sum, factor, *x);
+                }
             }
         }
     }
     out
 }
 
-fn int_product(a: &[i64], b: &[i64], [m, k, n]: [usize; 3]) -> Vec<i64> {
-    let mut out = vec![0i64; m * n];
-    for i in 0..m {
-        let sums = &mut out[i * n..(i + 1) * n];
-        for j in 0..k {
-            let factor = a[i * k + j];
-            for (sum, x) in sums.iter_mut().zip(&b[j * n..(j + 1) * n]) {
-                *sum = sum.wrapping_add(factor.wrapping_mul(*x));
-            }
-        }
-    }
-    out
+fn float_product(a: &[f64], b: &[f64], extents: [usize; 3]) -> Vec<f64> {
+    product_of(a, b, extents, 0.0, |sum, x, y| sum + x * y)
+}
+
+/// Wrapping sums are exact for what a result of at most 64 bits keeps.
+fn int_product(a: &[i64], b: &[i64], extents: [usize; 3]) -> Vec<i64> {
+    product_of(a, b, extents, 0, |sum: i64, x: i64, y: i64| sum.wrapping_add(x.wrapping_mul(y)))
 }
 
 /// Convolution.
@@ -157,8 +167,8 @@ fn infer_conv(cx: &InferCx<'_>) -> Result<Vec<TensorType>, OpError> {
     Ok(vec![TensorType::new(x.dtype, join(n, m.clone(), out, channels_last(cx.attrs)?))])
 }
 
-/// How many windows are gathered at a time, which bounds the memory for patches.
-const WINDOW_BLOCK: usize = 2048;
+/// How many windows are gathered at a time, which bounds the memory for patches and keeps them in the cache.
+const WINDOW_BLOCK: usize = COLUMN_BLOCK;
 
 /// Gathers the patches of a block of windows into a matrix and multiplies the weights with it.
 fn eval_conv(cx: &EvalCx<'_>) -> Result<Vec<Tensor>, OpError> {
@@ -186,7 +196,7 @@ fn eval_conv(cx: &EvalCx<'_>) -> Result<Vec<Tensor>, OpError> {
                 let patches =
                     patches(&input[first..first + c_group * pixels], &offsets, [c_group, pixels, taps]);
                 let rows = &weights[group * m_group * c_group * taps..(group + 1) * m_group * c_group * taps];
-                let products = product_of(rows, &patches, [m_group, c_group * taps, block.len()]);
+                let products = float_product(rows, &patches, [m_group, c_group * taps, block.len()]);
                 for (i, row) in products.chunks_exact(block.len()).enumerate() {
                     let channel = group * m_group + i;
                     let bias = bias.as_ref().map_or(0.0, |b| b[channel]);

@@ -27,9 +27,9 @@ pub(crate) fn sigmoid(x: f64) -> f64 {
     }
 }
 
-/// -1, 0 or 1; NaN and signed zeros stay.
+/// -1, 0 or 1; NaN stays.
 pub(crate) fn sign(x: f64) -> f64 {
-    if x == 0.0 || x.is_nan() { x } else { x.signum() }
+    if x == 0.0 { 0.0 } else { x.signum() }
 }
 
 /// The larger; NaN wins.
@@ -42,10 +42,16 @@ pub(crate) fn min(a: f64, b: f64) -> f64 {
     if a.is_nan() || a < b { a } else { b }
 }
 
-/// Remainder with the sign of the divisor.
+/// Remainder with the sign of the divisor, which a zero has too.
 pub(crate) fn floor_mod(a: f64, b: f64) -> f64 {
     let r = a % b;
-    if r != 0.0 && (r < 0.0) != (b < 0.0) { r + b } else { r }
+    if r == 0.0 {
+        0f64.copysign(b)
+    } else if (r < 0.0) != (b < 0.0) {
+        r + b
+    } else {
+        r
+    }
 }
 
 /// Remainder with the sign of the divisor; 0 for a divisor of 0.
