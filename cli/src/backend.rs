@@ -54,7 +54,7 @@ pub struct CompileRequest {
     pub allow_external_links: bool,
     /// Keep the IR text of these phases.
     pub keep_ir: KeepIr,
-    /// Where to write the engine; none keeps it in memory.
+    /// Where to write the engine; without it only the IR is of interest.
     pub output: Option<PathBuf>,
 }
 
@@ -87,8 +87,6 @@ pub enum KeepIr {
 /// What `compile` gets.
 #[derive(Clone, Debug, Default)]
 pub struct Compiled {
-    /// The engine file, if it was not written to an output.
-    pub engine: Vec<u8>,
     /// The phases in order.
     pub phases: Vec<Phase>,
     /// How many of each operation the model has.

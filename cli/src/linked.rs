@@ -50,13 +50,12 @@ impl Backend for Linked {
             }
         };
         let writer = writer.map_err(|e| engine_error(&e))?;
-        let (engine, report) = compile(&mut model, &options, writer, &mut keep).map_err(|e| all(&e))?;
+        let (_, report) = compile(&mut model, &options, writer, &mut keep).map_err(|e| all(&e))?;
         let phase = |(name, time): &(&'static str, _)| {
             let ir = texts.iter().find(|(n, _)| n == name).map(|(_, text)| text.clone());
             Phase { name: (*name).into(), time: *time, ir }
         };
         Ok(Compiled {
-            engine,
             phases: report.phases.iter().map(phase).collect(),
             ops_before: before,
             ops_after: count(report.step_kinds.iter().copied()),
@@ -101,10 +100,12 @@ impl Backend for Linked {
         if let Some(rule) = rule {
             return Err(CliError::new("E0302", Exit::Unsupported, format!("there is no rule `{rule}`")));
         }
-        let graphs = autoglm_ir::text::parse_all(text, &autoglm_ir::text::Pool::default()).map_err(|errors| {
-            let list = errors.iter().map(|e| CliError::new("E0201", Exit::Invalid, e.to_string())).collect();
-            CliError::all(list).unwrap_or_else(|| CliError::new("E0201", Exit::Invalid, "no graph"))
-        })?;
+        let graphs =
+            autoglm_ir::text::parse_all(text, &autoglm_ir::text::Pool::default()).map_err(|errors| {
+                let list =
+                    errors.iter().map(|e| CliError::new("E0201", Exit::Invalid, e.to_string())).collect();
+                CliError::all(list).unwrap_or_else(|| CliError::new("E0201", Exit::Invalid, "no graph"))
+            })?;
         let mut out = String::new();
         for mut graph in graphs {
             for name in pass_names {
@@ -123,8 +124,8 @@ impl Backend for Linked {
 fn is_engine(path: &Path) -> Result<bool, CliError> {
     use std::io::Read as _;
     let mut head = [0; 8];
-    let mut file = std::fs::File::open(path).map_err(|e| CliError::io(path, "cannot read", &e))?;
-    let n = file.read(&mut head).map_err(|e| CliError::io(path, "cannot read", &e))?;
+    let mut file = std::fs::File::open(path).map_err(|e| CliError::io(path, "read", &e))?;
+    let n = file.read(&mut head).map_err(|e| CliError::io(path, "read", &e))?;
     Ok(head[..n].starts_with(&autoglm_runtime::engine::format::MAGIC[..]))
 }
 

@@ -111,7 +111,9 @@ fn measure(bench: &Bench, isa: TileIsa) -> Result<f64, TileError> {
     let mut output = vec![0u8; len * out.size()];
     let lens = vec![len; reads.len()];
     let plan = TilePlan::new(&bench.program, &bench.dims, &reads, &[write], &lens, &[len])?;
-    let slices: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
+    // SAFETY: the vectors outlive the calls and are only read.
+    let slice = |v: &Vec<u8>| unsafe { SharedBytes::new(v.as_ptr().cast_mut(), v.len()) };
+    let slices: Vec<_> = inputs.iter().map(slice).collect();
     // SAFETY: `output` lives to the end of the function and is not used otherwise.
     let shared = [unsafe { SharedBytes::new(output.as_mut_ptr(), output.len()) }];
     let mut scratch = TileScratch::new();

@@ -43,7 +43,7 @@ pub(super) fn run(ctx: &mut Ctx<'_>, args: &CompileArgs) -> Result<Report, CliEr
     }
     show_phases(ctx, &mut report, &compiled)?;
     let Some(output) = &args.output else { return Ok(report) };
-    let bytes = std::fs::metadata(output).map_err(|e| CliError::io(output, "cannot read", &e))?.len();
+    let bytes = std::fs::metadata(output).map_err(|e| CliError::io(output, "read", &e))?.len();
     report.set("engine", json!({ "path": output.display().to_string(), "bytes": bytes }));
     if args.check_reproducible {
         let equal = again(ctx, args, output)? == files::read(output)?;

@@ -78,8 +78,11 @@ impl Backend for Fake {
             time: Duration::from_millis(1),
             ir: (request.keep_ir != KeepIr::No).then(|| ir.to_string()),
         };
+        if let Some(output) = &request.output {
+            let engine = format!("engine of {:?} no_opt={}", request.dims, request.no_opt);
+            std::fs::write(output, engine).map_err(|e| CliError::io(output, "write", &e))?;
+        }
         Ok(Compiled {
-            engine: format!("engine of {:?} no_opt={}", request.dims, request.no_opt).into_bytes(),
             phases: vec![phase("import", "ir 1\n"), phase("lower", "ir 2\n")],
             ops_before: vec![("Mul".into(), 2)],
             ops_after: vec![("Mul".into(), 1), ("Tile".into(), 1)],

@@ -112,7 +112,9 @@ fn run_if_accepted(case: &Case) -> bool {
     // SAFETY: the vectors outlive the call and nothing else uses them meanwhile.
     let shared: Vec<_> =
         outputs.iter_mut().map(|v| unsafe { SharedBytes::new(v.as_mut_ptr(), v.len()) }).collect();
-    let inputs: Vec<&[u8]> = case.inputs.iter().map(Vec::as_slice).collect();
+    // SAFETY: as above, and inputs are only read.
+    let input = |v: &Vec<u8>| unsafe { SharedBytes::new(v.as_ptr().cast_mut(), v.len()) };
+    let inputs: Vec<_> = case.inputs.iter().map(input).collect();
     exec::run(&plan, TileIsa::detect(), &mut TileScratch::new(), &inputs, &shared, 0, 1).unwrap();
     true
 }
@@ -225,6 +227,8 @@ fn values_shorter_than_planned_are_refused() {
     let (full, short) = (shared(48), shared(47));
     let mut scratch = TileScratch::new();
     let mut run = |input: &[u8], out: &[SharedBytes], part| {
+        // SAFETY: as above, and the input is only read.
+        let input = unsafe { SharedBytes::new(input.as_ptr().cast_mut(), input.len()) };
         exec::run(&plan, TileIsa::Scalar, &mut scratch, &[input], out, part, 2).is_ok()
     };
     assert!(run(&[0; 48], &full, 1));
