@@ -4,10 +4,12 @@
 #![forbid(unsafe_code)]
 
 mod canonicalise;
+pub mod egraph;
 mod emitter;
 mod fold;
 mod fold_conv;
 mod layout;
+pub mod rules;
 mod simplify;
 
 use autoglm_ir::Graph;
@@ -53,13 +55,20 @@ pub struct Pass {
 
 /// The passes of a compile, in order. Canonicalisation comes first so that later patterns have one form to match; the
 /// layout pass inserts transposes which the last canonicalisation cancels.
-pub static PIPELINE: &[&Pass] = &[&CANONICALISE, &FOLD_CONV, &LAYOUT, &CLEAN_UP];
+pub static PIPELINE: &[&Pass] = &[&CANONICALISE, &OPTIMISE, &FOLD_CONV, &LAYOUT, &CLEAN_UP];
 
 /// Identities, shape and constant folding, common subexpressions, dead code.
 pub static CANONICALISE: Pass = Pass {
     name: "canonicalise",
     doc: "identities, shape and constant folding, common subexpressions, dead code",
     run: canonicalise::run,
+};
+
+/// Equality saturation.
+pub static OPTIMISE: Pass = Pass {
+    name: "optimise",
+    doc: "equality saturation with the rules of docs/rules.md, extraction of the cheapest graph, merged products",
+    run: egraph::run,
 };
 
 /// Scales and biases after a convolution become part of it.
