@@ -7,7 +7,7 @@ use crate::attrs::{Attr, Attrs};
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::graph::{Cond, ConstData, ConstId, Def, Graph, Node, SymbolSource, ValueId};
-use crate::op::{EvalCx, OpError, OpId, TensorType};
+use crate::op::{EvalCx, InferCx, OpError, OpId, TensorType};
 use crate::tensor::{Tensor, numel};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -230,6 +230,18 @@ pub fn eval(op: OpId, attrs: &Attrs, args: &[Tensor]) -> Result<Vec<Tensor>, OpE
     let none = Binding::new();
     let outs = types.iter().map(|t| resolve_type(t, &none)).collect::<Result<Vec<_>, _>>()?;
     eval_op(op, &resolve_attrs(attrs, &none)?, args, &outs)
+}
+
+/// Elements that one evaluation of an operator reads, computes and writes; `None` where that is not a number.
+pub fn eval_cost(op: OpId, attrs: &Attrs, args: &[&TensorType], outs: &[TensorType]) -> Option<u64> {
+    let cx = InferCx { args, attrs, guards: Default::default() };
+    let elems = |ty: &TensorType| ty.numel().as_const().and_then(|n| u64::try_from(n).ok());
+    let work = outs.first().map_or(Some(0), |out| (op.def().work)(&cx, out).flops.as_const());
+    let mut cost = u64::try_from(work?).ok()?;
+    for ty in args.iter().copied().chain(outs) {
+        cost = cost.checked_add(elems(ty)?)?;
+    }
+    Some(cost)
 }
 
 fn type_of(tensor: &Tensor) -> TensorType {
