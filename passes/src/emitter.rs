@@ -174,7 +174,24 @@ pub(crate) type Rewrite<'r> =
     &'r mut dyn FnMut(&mut Emitter<'_>, &Node, Vec<ValueId>) -> Result<Vec<ValueId>, String>;
 
 /// Rebuilds the live part of a graph; `rewrite` gives the results of a node from its new arguments.
+///
+/// Nodes that a rewrite left without a use are not in the result.
 pub(crate) fn rebuild(
+    old: &Graph,
+    options: &Options,
+    simplify: bool,
+    rewrite: Rewrite<'_>,
+) -> Result<Graph, String> {
+    let graph = rebuild_once(old, options, simplify, rewrite)?;
+    if live_nodes(&graph).iter().all(|live| *live) {
+        return Ok(graph);
+    }
+    rebuild_once(&graph, options, simplify, &mut |emitter, node, args| {
+        emitter.emit(node.op, node.attrs.clone(), args, &node.loc)
+    })
+}
+
+fn rebuild_once(
     old: &Graph,
     options: &Options,
     simplify: bool,
