@@ -52,6 +52,9 @@ fn fold_constants(
     consts: &[ConstId],
     types: Vec<TensorType>,
 ) -> Result<Option<Vec<ValueId>>, String> {
+    if interp::depends_on_host(op, &types) {
+        return Ok(None);
+    }
     let priced = emitter.budget.price(&emitter.graph, op, attrs, consts, &types);
     let Some((own, price)) = priced.filter(|(own, p)| emitter.budget.admits(emitter.options, *own, p)) else {
         return Ok(None);

@@ -163,7 +163,8 @@ impl Cx {
             return None;
         }
         let cost = interp::eval_cost(op, attrs, &tys, &types)?;
-        if cost > FOLD_WORK_MAX || self.fold_work.saturating_add(cost) > FOLD_TOTAL_WORK_MAX {
+        let host = interp::depends_on_host(op, &types);
+        if host || cost > FOLD_WORK_MAX || self.fold_work.saturating_add(cost) > FOLD_TOTAL_WORK_MAX {
             return None;
         }
         self.fold_work += cost;

@@ -4,7 +4,7 @@ use autoglm_ir::interp::{self, Binding};
 use autoglm_ir::{DType, Dim, Graph, OpId, SymbolSource, Tensor};
 
 /// Runs of each graph.
-const RUNS: usize = 12;
+const RUNS: usize = 6;
 /// Values of symbols to try for them; guards may refuse most.
 const ROUNDS_MAX: usize = 1000;
 
