@@ -3,18 +3,21 @@
 //! [`PIPELINE`] is the order in which a compile runs them; [`run`] verifies the graph after each.
 #![forbid(unsafe_code)]
 
+mod budget;
 mod canonicalise;
 pub mod egraph;
 mod emitter;
 mod fold;
 mod fold_conv;
 mod layout;
+mod manager;
 pub mod rules;
 mod simplify;
 
 use autoglm_ir::Graph;
 
 pub use emitter::{Emitter, live_nodes};
+pub use manager::{PassError, Step, run, run_all};
 
 /// What a pass may not change, and what it may spend.
 #[derive(Clone, Debug)]
@@ -23,27 +26,28 @@ pub struct Options {
     pub fold_bytes_max: usize,
     /// Sum of all constants that folding may create, in bytes.
     pub fold_total_bytes_max: usize,
+    /// Elements that one folded node may read, compute and write.
+    pub fold_work_max: u64,
+    /// The same for all folded nodes together, each recipe with everything that it is computed from.
+    pub fold_total_work_max: u64,
     /// Only rules that leave every result bit for bit as it was.
     pub strict: bool,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { fold_bytes_max: 64 << 20, fold_total_bytes_max: 4 << 30, strict: false }
+        Options {
+            fold_bytes_max: 64 << 20,
+            fold_total_bytes_max: 4 << 30,
+            fold_work_max: 1 << 27,
+            fold_total_work_max: 1 << 31,
+            strict: false,
+        }
     }
 }
 
-/// A pass failed: which, and why.
-#[derive(Debug, thiserror::Error)]
-#[error("pass `{pass}`: {message}")]
-pub struct PassError {
-    /// Name of the pass.
-    pub pass: &'static str,
-    /// What went wrong.
-    pub message: String,
-}
-
 /// A pass.
+#[derive(Debug)]
 pub struct Pass {
     /// Name on the command line and in dumps.
     pub name: &'static str,
@@ -92,9 +96,4 @@ pub static CLEAN_UP: Pass = Pass {
 /// A pass by name.
 pub fn by_name(name: &str) -> Option<&'static Pass> {
     PIPELINE.iter().copied().find(|p| p.name == name)
-}
-
-/// Runs one pass and checks its result.
-pub fn run(pass: &Pass, graph: &Graph, options: &Options) -> Result<Graph, PassError> {
-    (pass.run)(graph, options).map_err(|message| PassError { pass: pass.name, message })
 }

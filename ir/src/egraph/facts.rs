@@ -134,6 +134,8 @@ impl Facts {
 
 /// Constants of at most this many bytes are computed at once; larger ones become recipes.
 const EAGER_BYTES_MAX: usize = 4096;
+/// Elements that the evaluation of one constant may read, compute and write.
+const EVAL_WORK_MAX: u64 = 1 << 27;
 
 impl Facts {
     /// The result of an operator over constants as a constant, where it is not much larger than they are.
@@ -147,6 +149,11 @@ impl Facts {
         let inputs = constants.iter().try_fold(0usize, |sum, c| sum.checked_add(bytes(&c.ty)?))?;
         let made = bytes(ty)?;
         if made > inputs.saturating_mul(2).max(EAGER_BYTES_MAX) {
+            return None;
+        }
+        let types: Vec<&TensorType> = constants.iter().map(|c| &c.ty).collect();
+        let outs = std::slice::from_ref(ty);
+        if interp::depends_on_host(op, outs) || interp::eval_cost(op, attrs, &types, outs)? > EVAL_WORK_MAX {
             return None;
         }
         let small = inputs.max(made) <= EAGER_BYTES_MAX;
