@@ -20,7 +20,7 @@ enum Architecture {
     /// ResNet with bottleneck blocks; ResNet-50 by default.
     Resnet {
         /// Blocks in each stage.
-        #[arg(long, value_delimiter = ',', num_args = 4, default_values_t = [3, 4, 6, 3])]
+        #[arg(long, value_delimiter = ',', default_values_t = [3, 4, 6, 3])]
         blocks: Vec<usize>,
         /// Channels of the first stage.
         #[arg(long, default_value_t = 64)]
@@ -29,7 +29,7 @@ enum Architecture {
         #[arg(long, default_value_t = 1000)]
         classes: usize,
         /// Batch, height and width: numbers or names.
-        #[arg(long, value_delimiter = ',', num_args = 3, default_values = ["1", "224", "224"])]
+        #[arg(long, value_delimiter = ',', default_values = ["1", "224", "224"])]
         extents: Vec<Extent>,
         #[command(flatten)]
         output: Output,
@@ -61,7 +61,7 @@ enum Architecture {
         #[arg(long)]
         decomposed: bool,
         /// Batch and sequence: numbers or names.
-        #[arg(long, value_delimiter = ',', num_args = 2, default_values = ["1", "128"])]
+        #[arg(long, value_delimiter = ',', default_values = ["1", "128"])]
         extents: Vec<Extent>,
         #[command(flatten)]
         output: Output,
@@ -75,7 +75,7 @@ enum Architecture {
         #[arg(long, default_value_t = 10)]
         classes: usize,
         /// Batch, height and width: numbers or names.
-        #[arg(long, value_delimiter = ',', num_args = 3, default_values = ["batch", "height", "width"])]
+        #[arg(long, value_delimiter = ',', default_values = ["batch", "height", "width"])]
         extents: Vec<Extent>,
         #[command(flatten)]
         output: Output,

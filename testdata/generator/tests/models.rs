@@ -1,5 +1,7 @@
 //! What the generated models must be: as large as published, the same on every call, and readable.
 
+#![allow(clippy::unwrap_used, reason = "a helper of the tests may panic as they do")]
+
 use autoglm_compiler::import::{ImportOptions, import};
 use autoglm_compiler::onnx::{Limits, from_bytes, open};
 use autoglm_generator::{Checkpoint, Model, Seeded, Storage, Weights as _, bert, cnn, resnet};
