@@ -148,6 +148,7 @@ fn draw(shape: &[usize], seed: u64) -> impl Iterator<Item = f64> {
 /// A small model under construction.
 pub(crate) struct Model {
     graph: GraphProto,
+    opset: i64,
 }
 
 /// `"x"` with elements of a type and dimensions such as `"N,3"`.
@@ -178,7 +179,12 @@ pub(crate) fn ints(name: &str, v: &[i64]) -> AttributeProto {
 
 impl Model {
     pub(crate) fn new() -> Model {
-        Model { graph: GraphProto { name: "g".into(), ..GraphProto::default() } }
+        Model::at(18)
+    }
+
+    /// For an operator set.
+    pub(crate) fn at(opset: i64) -> Model {
+        Model { graph: GraphProto { name: "g".into(), ..GraphProto::default() }, opset }
     }
 
     pub(crate) fn floats(mut self, name: &str, dims: &str) -> Model {
@@ -206,9 +212,18 @@ impl Model {
         self
     }
 
-    pub(crate) fn weight(mut self, name: &str, dims: &[usize]) -> Model {
-        let values = noise(dims, 99).to_f64().into_iter().map(|v| v as f32).collect();
-        let dims = dims.iter().map(|d| *d as i64).collect();
+    pub(crate) fn weight(self, name: &str, dims: &[usize]) -> Model {
+        let values: Vec<f32> = noise(dims, 99).to_f64().into_iter().map(|v| v as f32).collect();
+        let mut model = self.numbers(name, &values);
+        if let Some(t) = model.graph.initializer.last_mut() {
+            t.dims = dims.iter().map(|d| *d as i64).collect();
+        }
+        model
+    }
+
+    /// A constant vector of floats.
+    pub(crate) fn numbers(mut self, name: &str, values: &[f32]) -> Model {
+        let (dims, values) = (vec![values.len() as i64], values.to_vec());
         let t =
             TensorProto { name: name.into(), data_type: 1, dims, float_data: values, ..Default::default() };
         self.graph.initializer.push(t);
@@ -248,7 +263,7 @@ impl Model {
         encode::model(&ModelProto {
             ir_version: 8,
             graph: Some(self.graph),
-            opset_import: vec![OperatorSetIdProto { domain: String::new(), version: 18 }],
+            opset_import: vec![OperatorSetIdProto { domain: String::new(), version: self.opset }],
             ..ModelProto::default()
         })
     }

@@ -221,3 +221,55 @@ fn an_empty_cache() {
     let (found, want) = (y[3].to_f64(), f(&[2, 2, 1, 4]).to_f64());
     assert_eq!(found, want);
 }
+
+/// An empty batch through operators that have a kernel or a decomposition of their own.
+#[test]
+fn an_empty_batch_everywhere() {
+    type Case = (&'static str, Vec<AttributeProto>, &'static [usize]);
+    let cases: [Case; 16] = [
+        ("ArgMax x", vec![int("axis", 1)], &[0, 1, 4, 4]),
+        ("CumSum x axis", vec![], &[0, 4, 4, 4]),
+        ("DepthToSpace x", vec![int("blocksize", 2)], &[0, 1, 8, 8]),
+        ("SpaceToDepth x", vec![int("blocksize", 2)], &[0, 16, 2, 2]),
+        ("Resize x _ scales", vec![], &[0, 4, 8, 8]),
+        ("Resize x _ _ own", vec![], &[0, 4, 6, 2]),
+        ("ConvTranspose x w", vec![ints("strides", &[2, 2])], &[0, 2, 10, 10]),
+        ("Flatten x", vec![], &[0, 64]),
+        ("Mean x x", vec![], &[0, 4, 4, 4]),
+        ("Where c x x", vec![], &[0, 4, 4, 4]),
+        ("Gelu x", vec![], &[0, 4, 4, 4]),
+        ("PRelu x slope", vec![], &[0, 4, 4, 4]),
+        ("BatchNormalization x slopes slopes slopes slopes", vec![], &[0, 4, 4, 4]),
+        ("GroupNormalization x slopes slopes", vec![int("num_groups", 4)], &[0, 4, 4, 4]),
+        ("LRN x", vec![int("size", 3)], &[0, 4, 4, 4]),
+        ("Trilu x", vec![], &[0, 4, 4, 4]),
+    ];
+    for (node, attrs, want) in cases {
+        let opset = if node.starts_with("Gelu") { 20 } else { 18 };
+        let model = Model::at(opset).floats("x", "N,4,4,4").constant("axis", &[2]);
+        let model = model
+            .numbers("scales", &[1.0, 1.0, 2.0, 2.0])
+            .weight("w", &[4, 2, 4, 4])
+            .weight("slope", &[4, 1, 1]);
+        let model = model.numbers("slopes", &[0.5, 1.0, 2.0, 0.25]);
+        let op = node.split(' ').next().unwrap();
+        // The sizes of `Resize` and the condition of `Where` follow the batch.
+        let model = match (op, node.ends_with("own")) {
+            ("Where", _) => model.node("c = Greater x x", vec![]).node(&format!("y = {node}"), attrs),
+            ("Resize", true) => model
+                .constant("zero", &[0])
+                .node("shape = Shape x", vec![])
+                .node("n = Gather shape zero", vec![])
+                .constant("rest", &[4, 6, 2])
+                .node("own = Concat n rest", vec![int("axis", 0)])
+                .node(&format!("y = {node}"), attrs),
+            _ => model.node(&format!("y = {node}"), attrs),
+        };
+        let y = firsts(model, &[vec![f(&[0, 4, 4, 4])], vec![f(&[2, 4, 4, 4])]]);
+        assert_eq!(y[0].shape, want, "{node}");
+        assert_eq!(y[1].shape[1..], want[1..], "{node}");
+    }
+    let model =
+        Model::new().floats("x", "N,4").constant("k", &[2]).node("y i = TopK x k", vec![int("axis", 1)]);
+    assert_eq!(firsts(model, &[vec![f(&[0, 4])], vec![f(&[3, 4])]])[0].shape, [0, 2]);
+}
