@@ -331,9 +331,12 @@ fn a_wrong_declaration_is_a_warning() {
         Model::new(13).input("x", F32, "2").node("y = Relu x", vec![]).output("y", F32, "5").import();
     assert_eq!(imported.warnings.len(), 1);
     assert_eq!(imported.warnings[0].code, "W0160");
-    let agreed =
-        Model::new(13).input("x", F32, "n").node("y = Relu x", vec![]).output("y", F32, "5").import();
-    assert!(agreed.warnings.is_empty(), "a symbol may be 5");
+    let open = Model::new(13).input("x", F32, "n").node("y = Relu x", vec![]).output("y", F32, "5").import();
+    assert_eq!(open.warnings.len(), 1);
+    assert_eq!(open.warnings[0].code, "W0162", "a symbol may be 5, but need not");
+    assert_eq!(interp::run(&open.graph, &[f(&[5], &[1.0; 5])]).unwrap()[0].shape, [5]);
+    let error = interp::run(&open.graph, &[f(&[2], &[1.0; 2])]).unwrap_err();
+    assert!(error.op == "guard" && error.message.contains("declared as 5"), "{error}");
 }
 
 #[test]

@@ -146,7 +146,7 @@ pub enum RunError {
         help: String,
     },
     /// A condition of the model on its inputs does not hold.
-    #[error("{message} ({left} vs {right})")]
+    #[error("{message} ({left} vs {right}){given}")]
     Guard {
         /// The model's message.
         message: String,
@@ -154,6 +154,8 @@ pub enum RunError {
         left: i64,
         /// Right value.
         right: i64,
+        /// The named extents that the message speaks of, with their values and inputs; empty if there is none.
+        given: String,
     },
     /// Size arithmetic went wrong.
     #[error("size computation: {0}")]

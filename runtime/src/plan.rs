@@ -317,7 +317,8 @@ impl Plan {
         workers: usize,
     ) -> Result<Self, RunError> {
         let mut regs = Vec::with_capacity(program.shape.ops.len());
-        shape::evaluate(&program.shape, inputs, &mut regs)?;
+        shape::evaluate(&program.shape, inputs, &mut regs)
+            .map_err(|e| shape::explained(e, &program.inputs, inputs))?;
         let sizes = Sizes::new(program, &regs, limits)?;
         check_inputs(program, &sizes, inputs)?;
         let memory = lay_out(program, &regs, &sizes, limits)?;

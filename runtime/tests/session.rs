@@ -206,7 +206,10 @@ fn a_failed_guard_explains_arithmetic_that_broke_down() {
         guards: vec![guard(2, 0), guard(0, 1)],
     };
     let error = evaluate(&program, &[], &mut Vec::new()).unwrap_err();
-    assert_eq!(error, RunError::Guard { message: "x: must not be empty".into(), left: 1, right: 0 });
+    assert_eq!(
+        error,
+        RunError::Guard { message: "x: must not be empty".into(), left: 1, right: 0, given: String::new() }
+    );
 }
 
 #[test]

@@ -19,5 +19,7 @@ pub const BOUND: &str = "E0165";
 
 /// Warning: a declared shape contradicts the inferred one.
 pub const W_DECLARED: &str = "W0160";
+/// Warning: a declared extent that only the inputs can confirm.
+pub const W_UNPROVEN: &str = "W0162";
 /// Warning: an operator set newer than the importer knows.
 pub const W_OPSET: &str = "W0161";

@@ -235,7 +235,9 @@ impl Lowering<'_> {
         Ok(())
     }
 
+    /// Bounds of symbols come first: what the model requires may fail only because of them.
     fn guards(&mut self) -> Result<(), Failure> {
+        self.bounds()?;
         for guard in &self.graph.guards {
             let cond = match &guard.cond {
                 Cond::Eq(a, b) => rt::Cond::Eq(self.shape.reg(a)?, self.shape.reg(b)?),
@@ -247,16 +249,25 @@ impl Lowering<'_> {
                 self.shape.program.guards.push(guard);
             }
         }
+        Ok(())
+    }
+
+    fn bounds(&mut self) -> Result<(), Failure> {
         for (name, symbol) in &self.graph.symbols {
             let value = self.shape.reg(&Dim::sym(name))?;
             if symbol.max != i64::MAX {
                 let max = self.shape.reg(&symbol.max.into())?;
-                let message = format!("{name} must be at most {}, as declared at compile time", symbol.max);
+                let message =
+                    format!("{} must be at most {}, as declared at compile time", Dim::sym(name), symbol.max);
                 self.shape.program.guards.push(rt::Guard { cond: rt::Cond::Le(value, max), message });
             }
             if symbol.min > 0 {
                 let min = self.shape.reg(&symbol.min.into())?;
-                let message = format!("{name} must be at least {}, as declared at compile time", symbol.min);
+                let message = format!(
+                    "{} must be at least {}, as declared at compile time",
+                    Dim::sym(name),
+                    symbol.min
+                );
                 self.shape.program.guards.push(rt::Guard { cond: rt::Cond::Le(min, value), message });
             }
         }

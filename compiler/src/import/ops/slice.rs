@@ -31,6 +31,12 @@ fn bounds(cx: &Cx, n: &NodeCx<'_>) -> Res<Bounds> {
     })
 }
 
+/// The end of a slice. The specification recommends `INT_MAX` for "as far as there is", which exporters write in either
+/// width.
+fn open_end(end: &Dim) -> Dim {
+    if end.is(i64::from(i32::MAX)) { i64::MAX.into() } else { end.clone() }
+}
+
 /// First element and number of elements along an axis of extent `n`.
 fn span(cx: &Cx, n: &Dim, start: &Dim, end: &Dim, step: i64) -> Res<(Dim, Dim)> {
     let (zero, last) = (Dim::from(0), n - &1.into());
@@ -68,7 +74,7 @@ fn slice(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
         }
         // No extent is as large as the ends of i64, which stand for "as far as there is".
         let step = given[i].clamp(-i64::from(i32::MAX), i64::from(i32::MAX));
-        let (start, size) = span(cx, &sizes[axis], &b.starts[i], &b.ends[i], step)?;
+        let (start, size) = span(cx, &sizes[axis], &b.starts[i], &open_end(&b.ends[i]), step)?;
         (starts[axis], sizes[axis], steps[axis]) = (start, size, step);
     }
     if sizes == cx.shape(x) && steps.iter().all(|s| *s == 1) {
