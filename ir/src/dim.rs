@@ -137,9 +137,17 @@ impl Dim {
         Some(Dim::atom(Atom::FloorDiv(Box::new(self.clone()), Box::new(d.clone()))))
     }
 
-    /// `self / d` when the division by a single term leaves no remainder for any value of the symbols (`d` not 0).
+    /// `self / d` when the division leaves no remainder for any value of the symbols (`d` not 0).
+    ///
+    /// Of quotients of a sum by a sum only single products are found, which is what exporters' reshapes of merged axes give.
     pub fn exact_div(&self, d: &Dim) -> Option<Dim> {
-        let [(dm, dc)] = d.terms.as_slice() else { return None };
+        let [(dm, dc)] = d.terms.as_slice() else {
+            let first = Dim {
+                terms: vec![self.terms.first().filter(|_| self.terms.len() == d.terms.len())?.clone()],
+            };
+            let quotient = |term: &(Monomial, i128)| first.exact_div(&Dim { terms: vec![term.clone()] });
+            return d.terms.iter().filter_map(quotient).find(|q| q * d == *self);
+        };
         let mut terms = Vec::with_capacity(self.terms.len());
         for (m, c) in &self.terms {
             if c % dc != 0 {

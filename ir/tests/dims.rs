@@ -51,3 +51,13 @@ fn a_table_cut_to_an_extent_is_as_long_as_the_extent() {
     assert_ne!(element.broadcast(&element.smaller(&8.into())), Some(element));
     assert_ne!(n.broadcast(&n.smaller(&0.into())), Some(n));
 }
+
+#[test]
+fn a_sum_divides_by_a_sum_that_it_is_a_multiple_of() {
+    let (b, p, s) = (Dim::sym("b"), Dim::sym("p"), Dim::sym("s"));
+    let keys = &p + &s;
+    let whole = &(&Dim::from(768) * &b) * &keys;
+    assert_eq!(whole.floor_div(&(&Dim::from(64) * &keys)), Some(&Dim::from(12) * &b));
+    assert_eq!(whole.exact_div(&(&p - &s)), None);
+    assert_eq!((&whole + &Dim::from(1)).exact_div(&keys), None);
+}
