@@ -13,6 +13,7 @@ use autoglm_ir::{DType, Def, SymbolSource, Tensor, interp};
 use prost::Message as _;
 
 const F32: i32 = 1;
+const F16: i32 = 10;
 const I64: i32 = 7;
 
 /// A model under construction.
@@ -166,6 +167,20 @@ fn a_layer_with_a_symbolic_batch() {
     // [1,1]*w = [-3,7,-3], [2,0]*w = [2,4,6]
     let y = interp::run(&imported.graph, &[f(&[2, 2], &[1.0, 1.0, 2.0, 0.0])]).unwrap();
     close(&y[0], &[2, 3], &[0.0, 0.0, 0.0, 2.5, 0.0, 6.0]);
+}
+
+#[test]
+fn softmax_of_f16_rounds_every_step() {
+    let model = |dims: &str| {
+        Model::new(13).input("x", F16, dims).node("y = Softmax x", vec![]).output("y", F16, dims)
+    };
+    let x = Tensor::floats(DType::F16, vec![1, 2], vec![0.0, -0.03125]);
+    // exp(-1/32) is 1985/2048 in f16, the sum 2016/1024: the quotients round to 1040/2048 and 2017/4096.
+    let stepwise = model("1,2").run(std::slice::from_ref(&x));
+    assert_eq!(stepwise.to_f64(), [1040.0 / 2048.0, 2017.0 / 4096.0]);
+    // 1 / (1 + e^(1/32)) is 0.49218; rows of unknown length are not summed in f16.
+    let wide = model("1,n").run(&[x]);
+    assert_eq!(wide.to_f64(), [1040.0 / 2048.0, 2016.0 / 4096.0]);
 }
 
 #[test]

@@ -19,13 +19,38 @@ pub(crate) static IMPORTERS: &[Importer] = &[
     row("Softmax", &[1, 11, 13], softmax),
 ];
 
-/// Softmax over one axis, computed in at least f32.
+/// Rows longer than this may sum to more than the largest f16, since an exponential is at most 1.
+const F16_SUM_MAX: i128 = 65504;
+
+/// Softmax over one axis.
+///
+/// f16 and bf16 are computed as the operator is defined, every step rounded to the element type; the reference results
+/// differ by that rounding. A row whose sum may exceed f16 is computed in f32 instead: the definition would give zeros.
 pub(crate) fn softmax_axis(cx: &mut Cx, x: ValueId, axis: usize, log: bool) -> Res<ValueId> {
+    let extent = cx.graph.ty(x).shape[axis].clone();
+    match cx.dtype(x) {
+        DType::BF16 | DType::F64 => return softmax_steps(cx, x, axis, log),
+        DType::F16 if cx.range(&extent).1 <= F16_SUM_MAX => return softmax_steps(cx, x, axis, log),
+        _ => {}
+    }
     cx.widened(x, |cx, x| {
         let (last, back) = cx.axis_last(x, axis)?;
         let y = cx.op("softmax", [int("log", i64::from(log))], &[last])?;
         cx.transpose(y, &back)
     })
+}
+
+/// The steps of the function that defines Softmax and LogSoftmax.
+fn softmax_steps(cx: &mut Cx, x: ValueId, axis: usize, log: bool) -> Res<ValueId> {
+    let max = cx.reduce("reduce_max", x, &[axis], true)?;
+    let moved = cx.binary("sub", x, max)?;
+    let exp = cx.unary("exp", moved)?;
+    let sum = cx.reduce("reduce_sum", exp, &[axis], true)?;
+    if !log {
+        return cx.binary("div", exp, sum);
+    }
+    let sum = cx.unary("log", sum)?;
+    cx.binary("sub", moved, sum)
 }
 
 fn softmax(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
