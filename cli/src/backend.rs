@@ -194,6 +194,12 @@ pub trait Backend: Sync {
     /// A file that cannot be read.
     fn check(&self, request: &CompileRequest) -> Result<Vec<CliError>, CliError>;
 
+    /// The operator type of every node of an ONNX model's main graph, in file order.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    fn operators(&self, model: &Path) -> Result<Vec<String>, CliError>;
+
     /// Applies passes in order, or one rule, to IR text.
     ///
     /// # Errors
@@ -222,6 +228,10 @@ impl Backend for Unlinked {
     }
 
     fn check(&self, _: &CompileRequest) -> Result<Vec<CliError>, CliError> {
+        unlinked()
+    }
+
+    fn operators(&self, _: &Path) -> Result<Vec<String>, CliError> {
         unlinked()
     }
 

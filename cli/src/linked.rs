@@ -96,6 +96,12 @@ impl Backend for Linked {
         }
     }
 
+    fn operators(&self, model: &Path) -> Result<Vec<String>, CliError> {
+        let file = open_model(&CompileRequest::of_model(model))?;
+        let nodes = file.model.graph.iter().flat_map(|graph| &graph.node);
+        Ok(nodes.map(|node| node.op_type.clone()).collect())
+    }
+
     fn opt(&self, text: &str, pass_names: &[String], rule: Option<&str>) -> Result<String, CliError> {
         if let Some(rule) = rule {
             return Err(CliError::new("E0302", Exit::Unsupported, format!("there is no rule `{rule}`")));

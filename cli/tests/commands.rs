@@ -1,6 +1,7 @@
 //! The commands over a made-up engine: what they read, write, report and refuse.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+#[allow(dead_code, reason = "each test program uses a part of it")]
 mod fake;
 
 use autoglm::error::{CliError, Exit};
@@ -298,40 +299,4 @@ fn opt_rewrites_text() {
     assert_eq!(std::fs::read_to_string(out).unwrap(), "graph\n; [] Some(\"r\")\n");
     assert_eq!(refused(&["opt", &file, "--pass", "fodl"]).help.as_deref(), Some("did you mean \"fold\"?"));
     assert_eq!(refused(&["opt", &file]).exit, Exit::Usage);
-}
-
-#[test]
-fn conformance_counts_and_ratchets() {
-    let folder = Folder::new("conformance");
-    let (x, y) = (floats(&[1, 3], [1.0, 2.0, 3.0]), floats(&[1, 3], [2.0, 4.0, 6.0]));
-    for case in ["double", "panic", "strange", "triple", "unreadable"] {
-        folder.write(&format!("c/test_{case}/model.onnx"), "");
-        folder.write(&format!("c/test_{case}/test_data_set_0/input_0.pb"), pb::write("x", &x));
-        folder.write(&format!("c/test_{case}/test_data_set_0/output_0.pb"), pb::write("y", &y));
-    }
-    folder.write("c/notes.txt", "");
-    let (dir, list, page) = (folder.path("c"), folder.path("list"), folder.path("page.md"));
-    let ran = autoglm(&["conformance", &dir, "--jobs", "2", "--docs", &page]).unwrap();
-    let report = json(&ran, "conformance");
-    assert_eq!(report["counts"], json!({ "pass": 1, "fail": 1, "unsupported": 1, "error": 2 }));
-    let verdicts: Vec<_> =
-        report["cases"].as_array().unwrap().iter().map(|c| c["verdict"].as_str().unwrap()).collect();
-    assert_eq!(verdicts, ["pass", "error", "unsupported", "fail", "error"]);
-    assert_eq!(failure(&ran).message, "4 of 5 cases do not pass");
-    assert!(
-        std::fs::read_to_string(&page).unwrap().contains("| test_strange | unsupported | E0201: Strange")
-    );
-
-    autoglm(&["conformance", &dir, "--ratchet", &list, "--bless"]).unwrap();
-    assert_eq!(std::fs::read_to_string(&list).unwrap(), "test_double\n");
-    let held = autoglm(&["conformance", &dir, "--ratchet", &list]).unwrap();
-    assert!(held.report.unwrap().failure().is_none());
-    folder.write("list", "# must pass\ntest_gone\ntest_triple\n");
-    let broken = autoglm(&["conformance", &dir, "--ratchet", &list]).unwrap();
-    assert_eq!((failure(&broken).exit, failure(&broken).details.len()), (Exit::Accuracy, 2));
-    assert!(broken.stderr.contains("1 cases pass that are not in"));
-    let filtered = autoglm(&["conformance", &dir, "--ratchet", &list, "--filter", "double"]).unwrap();
-    assert!(filtered.report.unwrap().failure().is_none());
-    assert_eq!(refused(&["conformance", &dir, "--filter", "zzz"]).code, "E0944");
-    assert_eq!(refused(&["conformance", &dir, "--bless"]).exit, Exit::Usage);
 }

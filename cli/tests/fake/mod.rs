@@ -1,10 +1,11 @@
 //! A made-up compiler and runtime. The model's file name decides what it computes: `double` gives y = 2x, `triple`
-//! y = 3x; other names are refused in different ways.
+//! y = 3x, `bf16` y = 2 in bf16; other names are refused in different ways.
 
 use autoglm::args::{Cli, Command};
 use autoglm::backend::*;
 use autoglm::cmd::{Ctx, dispatch};
 use autoglm::error::{CliError, Exit};
+use autoglm::linked::Linked;
 use autoglm::report::Report;
 use autoglm::spec::unknown_name;
 use autoglm::tensor::{Array, to_f64};
@@ -45,7 +46,12 @@ impl Engine for FakeEngine {
     }
 
     fn run(&mut self) -> Result<(), CliError> {
-        self.y = Some(self.scaled(self.factor));
+        let twos =
+            || Array::new(ElemType::BF16, self.x[0].dims.clone(), [0x00, 0x40].repeat(self.x[0].len()));
+        self.y = Some(match self.signature.outputs[0].elem {
+            ElemType::BF16 => twos()?,
+            _ => self.scaled(self.factor),
+        });
         Ok(())
     }
 
@@ -94,6 +100,17 @@ impl Backend for Fake {
     fn open(&self, path: &Path, options: &OpenOptions) -> Result<Box<dyn Engine>, CliError> {
         assert!(options.threads > 0);
         let whole = path.to_string_lossy();
+        let port = |name: &str, elem| {
+            let dims = vec![PortDim::Symbol("batch".into()), PortDim::Fixed(3)];
+            Port { name: name.into(), elem, dims }
+        };
+        if whole.contains("bf16") {
+            let signature = Signature {
+                inputs: vec![port("x", ElemType::F32)],
+                outputs: vec![port("y:0", ElemType::BF16)],
+            };
+            return Ok(Box::new(FakeEngine { signature, factor: 0.0, x: Vec::new(), y: None }));
+        }
         let factor = match (whole.contains("double"), whole.contains("triple")) {
             (true, _) => 2.0,
             (_, true) => 3.0,
@@ -104,9 +121,8 @@ impl Backend for Fake {
             _ if whole.contains("damaged") => return Err(CliError::new("E0505", Exit::Integrity, "hash")),
             _ => return Err(CliError::new("E0100", Exit::Invalid, format!("cannot open {whole}"))),
         };
-        let dims = vec![PortDim::Symbol("batch".into()), PortDim::Fixed(3)];
-        let port = |name: &str| Port { name: name.into(), elem: ElemType::F32, dims: dims.clone() };
-        let signature = Signature { inputs: vec![port("x")], outputs: vec![port("y:0")] };
+        let signature =
+            Signature { inputs: vec![port("x", ElemType::F32)], outputs: vec![port("y:0", ElemType::F32)] };
         Ok(Box::new(FakeEngine { signature, factor, x: Vec::new(), y: None }))
     }
 
@@ -116,6 +132,10 @@ impl Backend for Fake {
         }
         let unsupported = CliError::new("E0201", Exit::Unsupported, "Strange is not supported");
         Ok(vec![unsupported, CliError::new("E0102", Exit::Invalid, "cut off")])
+    }
+
+    fn operators(&self, _: &Path) -> Result<Vec<String>, CliError> {
+        Ok(vec!["Mul".into(), "Mul".into()])
     }
 
     fn opt(&self, text: &str, passes: &[String], rule: Option<&str>) -> Result<String, CliError> {
@@ -135,6 +155,15 @@ pub(crate) struct Ran {
 
 /// Runs a command line in this process, with `stdin` for the worker.
 pub(crate) fn autoglm_with(line: &[&str], stdin: &str, program: Option<PathBuf>) -> Result<Ran, CliError> {
+    on(&Fake, line, stdin, program)
+}
+
+/// Runs a command line in this process with the real compiler and runtime.
+pub(crate) fn autoglm_linked(line: &[&str]) -> Result<Ran, CliError> {
+    on(&Linked, line, "", None)
+}
+
+fn on(backend: &dyn Backend, line: &[&str], stdin: &str, program: Option<PathBuf>) -> Result<Ran, CliError> {
     let mut all = vec!["autoglm"];
     all.extend(line);
     let cli = Cli::try_parse_from(all).map_err(|e| CliError::usage(e.to_string()))?;
@@ -145,7 +174,7 @@ pub(crate) fn autoglm_with(line: &[&str], stdin: &str, program: Option<PathBuf>)
         stdin: &mut stdin,
         stdout: &mut stdout,
         stderr: &mut stderr,
-        backend: &Fake,
+        backend,
         program,
     };
     let report = dispatch(&mut ctx, command)?;
