@@ -3,7 +3,7 @@
 //! The commands are written against these traits, so that they are tested with a made-up engine.
 
 use crate::args::Isa;
-use crate::error::{CliError, Exit};
+use crate::error::CliError;
 use crate::spec::{Binding, Limit};
 use crate::tensor::Array;
 use autoglm_runtime::elem::ElemType;
@@ -197,33 +197,4 @@ pub trait Backend: Sync {
     /// # Errors
     /// Text that does not parse, an unknown pass or rule.
     fn opt(&self, text: &str, passes: &[String], rule: Option<&str>) -> Result<String, CliError>;
-}
-
-/// A program without compiler and runtime: every call is refused.
-pub struct Unlinked;
-
-fn unlinked<T>() -> Result<T, CliError> {
-    Err(CliError::new(
-        "E0901",
-        Exit::Unsupported,
-        "this program was built without the compiler and the runtime",
-    ))
-}
-
-impl Backend for Unlinked {
-    fn compile(&self, _: &CompileRequest) -> Result<Compiled, CliError> {
-        unlinked()
-    }
-
-    fn open(&self, _: &Path, _: &OpenOptions) -> Result<Box<dyn Engine>, CliError> {
-        unlinked()
-    }
-
-    fn check(&self, _: &CompileRequest) -> Result<Vec<CliError>, CliError> {
-        unlinked()
-    }
-
-    fn opt(&self, _: &str, _: &[String], _: Option<&str>) -> Result<String, CliError> {
-        unlinked()
-    }
 }

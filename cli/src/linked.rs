@@ -6,6 +6,7 @@ mod interpreter;
 use crate::backend::{
     Backend, CompileRequest, Compiled, Engine, KeepIr, OpenOptions, Phase, Port, PortDim, Signature,
 };
+use crate::codes;
 use crate::error::{CliError, Exit};
 use crate::spec::Limit;
 use autoglm_compiler::compile::{CompileOptions, compile};
@@ -98,13 +99,20 @@ impl Backend for Linked {
 
     fn opt(&self, text: &str, pass_names: &[String], rule: Option<&str>) -> Result<String, CliError> {
         if let Some(rule) = rule {
-            return Err(CliError::new("E0302", Exit::Unsupported, format!("there is no rule `{rule}`")));
+            return Err(CliError::new(
+                codes::NO_RULE,
+                Exit::Unsupported,
+                format!("there is no rule `{rule}`"),
+            ));
         }
         let graphs =
             autoglm_ir::text::parse_all(text, &autoglm_ir::text::Pool::default()).map_err(|errors| {
-                let list =
-                    errors.iter().map(|e| CliError::new("E0201", Exit::Invalid, e.to_string())).collect();
-                CliError::all(list).unwrap_or_else(|| CliError::new("E0201", Exit::Invalid, "no graph"))
+                let list = errors
+                    .iter()
+                    .map(|e| CliError::new(codes::IR_TEXT, Exit::Invalid, e.to_string()))
+                    .collect();
+                CliError::all(list)
+                    .unwrap_or_else(|| CliError::new(codes::IR_TEXT, Exit::Invalid, "no graph"))
             })?;
         let mut out = String::new();
         for mut graph in graphs {
@@ -113,7 +121,7 @@ impl Backend for Linked {
                 let pass =
                     passes::by_name(name).ok_or_else(|| crate::spec::unknown_name("pass", name, &known))?;
                 graph = passes::run(pass, &graph, &passes::Options::default())
-                    .map_err(|e| CliError::new("E0301", Exit::Bug, e.to_string()))?;
+                    .map_err(|e| CliError::new(autoglm_compiler::codes::PASS, Exit::Bug, e.to_string()))?;
             }
             out.push_str(&autoglm_ir::text::print(&graph));
         }
@@ -207,7 +215,7 @@ fn diagnostic(d: &Diagnostic) -> CliError {
 
 fn all(problems: &[Diagnostic]) -> CliError {
     let errors = problems.iter().filter(|p| p.severity == Severity::Error).map(diagnostic).collect();
-    CliError::all(errors).unwrap_or_else(|| CliError::new("E0001", Exit::Bug, "failed without a reason"))
+    CliError::all(errors).unwrap_or_else(|| CliError::new(codes::BUG, Exit::Bug, "failed without a reason"))
 }
 
 fn read_error(error: &ReadError) -> CliError {
@@ -240,7 +248,7 @@ fn run_error(error: &RunError) -> CliError {
 /// The engine's element type for the interpreter's.
 fn elem(dtype: DType) -> Result<ElemType, CliError> {
     autoglm_compiler::lower::elem_type(dtype).ok_or_else(|| {
-        CliError::new("E0132", Exit::Unsupported, format!("{dtype} tensors cannot be exchanged"))
+        CliError::new(codes::EXCHANGE, Exit::Unsupported, format!("{dtype} tensors cannot be exchanged"))
     })
 }
 
@@ -258,4 +266,16 @@ fn signature(graph: &Graph) -> Result<Signature, CliError> {
     let inputs = graph.inputs.iter().map(|v| port(&graph.value(*v).name, *v)).collect::<Result<_, _>>()?;
     let outputs = graph.outputs.iter().map(|o| port(&o.name, o.value)).collect::<Result<_, _>>()?;
     Ok(Signature { inputs, outputs })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_cannot_be_exchanged() {
+        let error = elem(DType::Str).unwrap_err();
+        assert_eq!((error.code, error.exit), ("E0702", Exit::Unsupported));
+        assert_eq!(elem(DType::F32), Ok(ElemType::F32));
+    }
 }

@@ -3,6 +3,7 @@
 use crate::args::{Cli, Color, GlobalArgs};
 use crate::backend::Backend;
 use crate::cmd::{self, Ctx};
+use crate::codes;
 use crate::error::{CliError, Exit, escape};
 use crate::report::{Report, error_json};
 use clap::{ColorChoice, CommandFactory, FromArgMatches};
@@ -125,6 +126,16 @@ fn print(stdout: &mut dyn Write, cli: &Cli, report: &Report) -> Result<(), CliEr
 
 /// What a panic becomes; its message is already on stderr.
 fn bug() -> CliError {
-    CliError::new("E0900", Exit::Bug, "internal error: autoglm panicked, see above")
+    CliError::new(codes::BUG, Exit::Bug, "internal error: autoglm panicked, see above")
         .help("this is a bug; please report it with the command line and the model")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_a_bug() {
+        assert_eq!((bug().code, bug().exit), ("E0900", Exit::Bug));
+    }
 }

@@ -267,7 +267,9 @@ fn compile_checks_reproducibility() {
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
         let line = ["compile", "m.onnx", "-o", &out, "--check-reproducible", "--no-opt"];
         let ran = autoglm_with(&line, "", Some(script.into())).unwrap();
-        assert_eq!(ran.report.as_ref().unwrap().failure().map(|e| e.exit), exit);
+        let failure = ran.report.as_ref().unwrap().failure();
+        assert_eq!(failure.map(|e| e.exit), exit);
+        assert!(failure.is_none_or(|e| e.code == "E0941"));
         assert_eq!(json(&ran, "")["reproducible"]["equal"], exit.is_none());
         assert_eq!(folder.names(), ["e.bin", "fake.sh"]);
     }
@@ -329,6 +331,7 @@ fn conformance_counts_and_ratchets() {
     folder.write("list", "# must pass\ntest_gone\ntest_triple\n");
     let broken = autoglm(&["conformance", &dir, "--ratchet", &list]).unwrap();
     assert_eq!((failure(&broken).exit, failure(&broken).details.len()), (Exit::Accuracy, 2));
+    assert_eq!(failure(&broken).code, "E0942");
     assert!(broken.stderr.contains("1 cases pass that are not in"));
     let filtered = autoglm(&["conformance", &dir, "--ratchet", &list, "--filter", "double"]).unwrap();
     assert!(filtered.report.unwrap().failure().is_none());

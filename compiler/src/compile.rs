@@ -1,5 +1,6 @@
 //! From a model file to an engine: import, passes, lowering, emission.
 
+use crate::codes;
 use crate::diag::{Class, Diagnostic};
 use crate::import::{ImportOptions, import};
 use crate::lower::{LowerError, WeightSink, lower};
@@ -98,7 +99,10 @@ fn optimise(
 ) -> Result<Graph, Vec<Diagnostic>> {
     for pass in passes::PIPELINE {
         graph = passes::run(pass, &graph, &options.passes).map_err(|e| {
-            vec![Diagnostic::error("E0301", Class::Internal, e.to_string()).help("This is a bug in autoglm.")]
+            vec![
+                Diagnostic::error(codes::PASS, Class::Internal, e.to_string())
+                    .help("This is a bug in autoglm."),
+            ]
         })?;
         clock.lap(pass.name);
         observer(pass.name, &graph);
@@ -135,8 +139,8 @@ impl WeightSink for Sink {
 
 fn diagnostic(error: &LowerError) -> Diagnostic {
     let class = match error.code {
-        "E0401" => Class::Unsupported,
-        "E0403" => Class::Invalid,
+        codes::LOWER_UNSUPPORTED => Class::Unsupported,
+        codes::LOWER_IO => Class::Invalid,
         _ => Class::Internal,
     };
     Diagnostic::error(error.code, class, format!("{}: {}", error.op, error.message)).at(&error.loc)
@@ -174,5 +178,29 @@ fn manifest(model: &mut ModelFile, graph: &Graph, options: &CompileOptions) -> M
             ("strict".into(), options.passes.strict.to_string()),
         ]),
         op_histogram,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use autoglm_ir::{Def, NodeId, OpId, TensorType, ValueId};
+
+    /// A graph that no import makes: the matrix product of two vectors.
+    fn broken() -> Graph {
+        let mut graph =
+            autoglm_ir::text::parse("graph @g (%x: f32[3,3]) {\n %0 = matmul %x, %x\n return %0 }")
+                .unwrap_or_else(|e| panic!("{e:?}"));
+        graph.values[0].ty = TensorType::new(autoglm_ir::DType::F32, vec![3.into()]);
+        assert_eq!(Some(graph.node(NodeId(0)).op), OpId::of("matmul"));
+        assert_eq!(graph.value(ValueId(1)).def, Def::Node(NodeId(0), 0));
+        graph
+    }
+
+    #[test]
+    fn a_pass_that_fails_is_a_bug() {
+        let result = optimise(broken(), &CompileOptions::default(), &mut Clock::new(), &mut |_, _| {});
+        let problems = result.map(|_| ()).unwrap_err();
+        assert_eq!((problems[0].code, problems[0].class), (codes::PASS, Class::Internal));
     }
 }

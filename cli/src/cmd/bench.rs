@@ -3,6 +3,7 @@
 use super::{Ctx, named_outputs, open_options};
 use crate::args::BenchArgs;
 use crate::backend::Engine;
+use crate::codes;
 use crate::error::{CliError, Exit};
 use crate::feed::{self, Missing};
 use crate::files;
@@ -78,7 +79,7 @@ fn show(
     first: Duration,
 ) -> Result<(), CliError> {
     let stats =
-        Stats::of(samples).ok_or_else(|| CliError::new("E0900", Exit::Bug, "nothing was measured"))?;
+        Stats::of(samples).ok_or_else(|| CliError::new(codes::BUG, Exit::Bug, "nothing was measured"))?;
     let mut sorted = samples.to_vec();
     sorted.sort_unstable();
     let mut table = Table::new(&["latency", ">time"]);

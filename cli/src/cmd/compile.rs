@@ -3,6 +3,7 @@
 use super::{Ctx, counts_json};
 use crate::args::CompileArgs;
 use crate::backend::{CompileRequest, Compiled, KeepIr};
+use crate::codes;
 use crate::error::{CliError, Exit, escape};
 use crate::files;
 use crate::report::{Report, Table};
@@ -49,7 +50,11 @@ pub(super) fn run(ctx: &mut Ctx<'_>, args: &CompileArgs) -> Result<Report, CliEr
         let equal = again(ctx, args, output)? == files::read(output)?;
         report.set("reproducible", json!({ "checked": true, "equal": equal }));
         if !equal {
-            report.fail(CliError::new("E0941", Exit::Reproducible, "a second compilation gave other bytes"));
+            report.fail(CliError::new(
+                codes::REPRODUCIBLE,
+                Exit::Reproducible,
+                "a second compilation gave other bytes",
+            ));
             return Ok(report);
         }
     }
@@ -108,7 +113,7 @@ fn show_ops(report: &mut Report, compiled: &Compiled) {
 /// The engine that another process, in another folder, compiles from the same arguments.
 fn again(ctx: &Ctx<'_>, args: &CompileArgs, output: &Path) -> Result<Vec<u8>, CliError> {
     let failed = |why: String| {
-        CliError::new("E0941", Exit::Reproducible, format!("cannot compile a second time: {why}"))
+        CliError::new(codes::REPRODUCIBLE, Exit::Reproducible, format!("cannot compile a second time: {why}"))
     };
     let program =
         ctx.program.as_ref().ok_or_else(|| failed("the program's own path is not known".to_string()))?;

@@ -5,6 +5,7 @@ mod ratchet;
 
 use super::{Ctx, resolve_threads};
 use crate::args::ConformanceArgs;
+use crate::codes;
 use crate::error::{CliError, Exit, escape};
 use crate::files;
 use crate::report::{Report, Table};
@@ -36,7 +37,7 @@ pub(super) fn run(ctx: &mut Ctx<'_>, args: &ConformanceArgs) -> Result<Report, C
             let bad = outcomes.iter().filter(|o| o.verdict != Verdict::Pass).collect::<Vec<_>>();
             (!bad.is_empty()).then(|| {
                 let message = format!("{} of {} cases do not pass", bad.len(), outcomes.len());
-                CliError::new("E0942", Exit::Accuracy, message)
+                CliError::new(codes::RATCHET, Exit::Accuracy, message)
             })
         }
     };

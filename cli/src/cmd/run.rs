@@ -2,6 +2,7 @@
 
 use super::{Ctx, named_outputs, open_options};
 use crate::args::RunArgs;
+use crate::codes;
 use crate::error::{CliError, Exit, escape};
 use crate::feed::{self, Missing};
 use crate::files;
@@ -81,7 +82,11 @@ fn show_top(
 ) -> Result<(), CliError> {
     let classes = outputs.first().and_then(|(_, array)| array.dims.last().copied()).filter(|&n| n > 0);
     let (Some((name, array)), Some(classes)) = (outputs.first(), classes) else {
-        return Err(CliError::new("E0926", Exit::Usage, "--top needs a first output with at least one axis"));
+        return Err(CliError::new(
+            codes::TOP,
+            Exit::Usage,
+            "--top needs a first output with at least one axis",
+        ));
     };
     let mut table = Table::new(&[">row", ">index", ">value", "label"]);
     let mut list = Vec::new();

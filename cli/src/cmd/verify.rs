@@ -3,6 +3,7 @@
 use super::{Ctx, named_outputs, open_options};
 use crate::args::VerifyArgs;
 use crate::backend::{Engine, OpenOptions, Signature};
+use crate::codes;
 use crate::compare::{Comparison, Tolerance, compare};
 use crate::error::{CliError, Exit};
 use crate::feed::{self, Missing};
@@ -64,8 +65,12 @@ fn bind_by_name(engine: &mut dyn Engine, from: &Signature, inputs: Vec<Array>) -
     let mut ordered = Vec::new();
     for port in &engine.signature().inputs {
         let array = by_name.remove(port.name.as_str()).ok_or_else(|| {
-            CliError::new("E0943", Exit::Invalid, format!("the engine has no input \"{}\"", port.name))
-                .help("compare the engine with the model that it was compiled from")
+            CliError::new(
+                codes::OTHER_MODEL,
+                Exit::Invalid,
+                format!("the engine has no input \"{}\"", port.name),
+            )
+            .help("compare the engine with the model that it was compiled from")
         })?;
         ordered.push(array);
     }
@@ -105,7 +110,7 @@ fn judge(
 
 fn accuracy(what: &str, name: &str, why: &str) -> CliError {
     let kind = what.trim_end_matches('s');
-    CliError::new("E0940", Exit::Accuracy, format!("{kind} \"{name}\": {why}"))
+    CliError::new(codes::ACCURACY, Exit::Accuracy, format!("{kind} \"{name}\": {why}"))
 }
 
 fn show(table: &mut Table, name: &str, result: &Comparison) {

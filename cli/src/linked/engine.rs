@@ -3,6 +3,7 @@
 use super::{port_dim, run_error};
 use crate::args::Isa as IsaArg;
 use crate::backend::{Description, Engine, OpenOptions, Port, Signature};
+use crate::codes;
 use crate::error::{CliError, Exit};
 use crate::tensor::Array;
 use autoglm_runtime::cpu::features::Isa;
@@ -24,21 +25,27 @@ impl Native {
         if options.check_weights {
             file.verify_weights().map_err(|e| super::engine_error(&e))?;
         }
-        let isa = match options.isa {
-            IsaArg::Auto => None,
-            IsaArg::Scalar => Some(Isa::Scalar),
-            IsaArg::Avx2 => Some(Isa::Avx2),
-            IsaArg::Avx512 => Some(Isa::Avx512),
-        };
-        if let Some(isa) = isa.filter(|isa| !isa.is_available()) {
-            let message = format!("this machine does not support {}", isa.name());
-            return Err(CliError::new("E0801", Exit::Target, message).help("use `--isa auto`"));
-        }
+        let isa = choose_isa(options.isa, Isa::is_available)?;
         let signature = signature(file.program());
         let session = SessionOptions { threads: options.threads, isa, ..SessionOptions::default() };
         let session = Session::new(file, session).map_err(|e| run_error(&e))?;
         Ok(Native { session, signature, inputs: Vec::new(), outputs: Vec::new() })
     }
+}
+
+/// The instruction set to run with, none for the best; an error if the machine lacks it.
+fn choose_isa(wanted: IsaArg, available: impl Fn(Isa) -> bool) -> Result<Option<Isa>, CliError> {
+    let isa = match wanted {
+        IsaArg::Auto => return Ok(None),
+        IsaArg::Scalar => Isa::Scalar,
+        IsaArg::Avx2 => Isa::Avx2,
+        IsaArg::Avx512 => Isa::Avx512,
+    };
+    if available(isa) {
+        return Ok(Some(isa));
+    }
+    let message = format!("this machine does not support {}", isa.name());
+    Err(CliError::new(codes::NO_ISA, Exit::Target, message).help("use `--isa auto`"))
 }
 
 fn signature(program: &Program) -> Signature {
@@ -85,7 +92,7 @@ impl Engine for Native {
 
     fn taps(&mut self) -> Result<Vec<(String, Array)>, CliError> {
         let message = "an engine keeps no intermediate values";
-        Err(CliError::new("E0902", Exit::Unsupported, message)
+        Err(CliError::new(codes::USAGE, Exit::Unsupported, message)
             .help("give the ONNX model instead of the engine: it is compiled with every value as an output"))
     }
 
@@ -128,4 +135,18 @@ fn shapes(program: &Program, step: &program::Step) -> String {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instruction_set_that_the_machine_lacks_is_refused() {
+        let old = |isa| isa == Isa::Scalar;
+        let error = choose_isa(IsaArg::Avx2, old).unwrap_err();
+        assert_eq!((error.code, error.exit), ("E0801", Exit::Target));
+        assert_eq!(choose_isa(IsaArg::Scalar, old), Ok(Some(Isa::Scalar)));
+        assert_eq!(choose_isa(IsaArg::Auto, old), Ok(None));
+    }
 }

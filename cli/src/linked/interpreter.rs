@@ -2,6 +2,7 @@
 
 use super::signature;
 use crate::backend::{Description, Engine, Signature};
+use crate::codes;
 use crate::error::{CliError, Exit};
 use crate::tensor::Array;
 use autoglm_ir::{Graph, Tensor, interp};
@@ -26,7 +27,7 @@ fn array(tensor: &Tensor) -> Result<Array, CliError> {
 }
 
 fn failed(error: &interp::RunError) -> CliError {
-    CliError::new("E0701", Exit::Invalid, error.to_string())
+    CliError::new(codes::INTERPRETER, Exit::Invalid, error.to_string())
 }
 
 impl Engine for Interpreter {
@@ -38,8 +39,13 @@ impl Engine for Interpreter {
         let tensor = |(array, input): (Array, &autoglm_ir::ValueId)| {
             let dtype = self.graph.ty(*input).dtype;
             let what = array.describe();
-            Tensor::from_bytes(dtype, array.dims, array.bytes.into())
-                .ok_or_else(|| CliError::new("E0602", Exit::Invalid, format!("{what} does not fit {dtype}")))
+            Tensor::from_bytes(dtype, array.dims, array.bytes.into()).ok_or_else(|| {
+                CliError::new(
+                    autoglm_runtime::codes::RUN_TENSOR,
+                    Exit::Invalid,
+                    format!("{what} does not fit {dtype}"),
+                )
+            })
         };
         self.inputs = inputs.into_iter().zip(&self.graph.inputs).map(tensor).collect::<Result<_, _>>()?;
         Ok(())

@@ -1,6 +1,9 @@
 //! A made-up compiler and runtime. The model's file name decides what it computes: `double` gives y = 2x, `triple`
 //! y = 3x; other names are refused in different ways.
 
+#[path = "../folder/mod.rs"]
+mod folder;
+
 use autoglm::args::{Cli, Command};
 use autoglm::backend::*;
 use autoglm::cmd::{Ctx, dispatch};
@@ -10,6 +13,7 @@ use autoglm::spec::unknown_name;
 use autoglm::tensor::{Array, to_f64};
 use autoglm_runtime::elem::ElemType;
 use clap::Parser;
+pub(crate) use folder::Folder;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -155,42 +159,4 @@ pub(crate) fn autoglm_with(line: &[&str], stdin: &str, program: Option<PathBuf>)
 /// [`autoglm_with`] without input.
 pub(crate) fn autoglm(line: &[&str]) -> Result<Ran, CliError> {
     autoglm_with(line, "", None)
-}
-
-/// An empty folder that is removed in the end.
-pub(crate) struct Folder(PathBuf);
-
-impl Folder {
-    pub(crate) fn new(name: &str) -> Folder {
-        let path = std::env::temp_dir().join(format!("autoglm-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).unwrap();
-        Folder(path)
-    }
-
-    pub(crate) fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().to_string()
-    }
-
-    pub(crate) fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> String {
-        let path = self.path(name);
-        std::fs::create_dir_all(Path::new(&path).parent().unwrap()).unwrap();
-        std::fs::write(&path, bytes).unwrap();
-        path
-    }
-
-    pub(crate) fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = std::fs::read_dir(&self.0)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

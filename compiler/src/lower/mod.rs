@@ -15,6 +15,7 @@ mod reduce;
 mod shape;
 mod tile;
 
+use crate::codes;
 use autoglm_ir::{Cond, ConstId, DType, Def, Dim, Graph, Node, OpId, ValueId, interp};
 use autoglm_runtime::elem::ElemType;
 use autoglm_runtime::program as rt;
@@ -30,7 +31,7 @@ pub trait WeightSink {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{code}: {op} {loc:?}: {message}")]
 pub struct LowerError {
-    /// `E04xx`.
+    /// One of [`codes`], `E04xx`.
     pub code: &'static str,
     /// Operator.
     pub op: String,
@@ -141,9 +142,9 @@ pub fn lower(graph: &Graph, weights: &mut dyn WeightSink) -> Result<rt::Program,
 
 fn error(failure: Failure, op: &str, loc: &str) -> LowerError {
     let (code, message) = match failure {
-        Failure::Unsupported(m) => ("E0401", m),
-        Failure::Invalid(m) => ("E0402", m),
-        Failure::Io(e) => ("E0403", format!("the engine could not be written: {e}")),
+        Failure::Unsupported(m) => (codes::LOWER_UNSUPPORTED, m),
+        Failure::Invalid(m) => (codes::LOWER_INVALID, m),
+        Failure::Io(e) => (codes::LOWER_IO, format!("the engine could not be written: {e}")),
     };
     LowerError { code, op: op.into(), loc: loc.into(), message }
 }

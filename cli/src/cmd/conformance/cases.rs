@@ -2,6 +2,7 @@
 
 use crate::args::Isa;
 use crate::backend::{Backend, OpenOptions};
+use crate::codes;
 use crate::compare::{Tolerance, compare};
 use crate::error::{CliError, Exit};
 use crate::feed::load_folder;
@@ -68,7 +69,9 @@ pub(super) fn find(dir: &Path, filter: Option<&str>) -> Result<Vec<Case>, CliErr
     cases.sort_by(|a, b| a.name.cmp(&b.name));
     if cases.is_empty() {
         let message = format!("no case found in {}", dir.display());
-        return Err(CliError::new("E0944", Exit::Invalid, message).help("a case is a folder with model.onnx"));
+        return Err(
+            CliError::new(codes::NO_CASE, Exit::Invalid, message).help("a case is a folder with model.onnx")
+        );
     }
     Ok(cases)
 }
@@ -122,7 +125,7 @@ fn try_one(backend: &dyn Backend, case: &Case, interp: bool) -> Result<(), CliEr
             let result = compare(&ours, &reference, &TOLERANCE);
             if !result.pass {
                 let message = format!("output \"{}\": {}", port.name, result.summary());
-                return Err(CliError::new("E0940", Exit::Accuracy, message));
+                return Err(CliError::new(codes::ACCURACY, Exit::Accuracy, message));
             }
         }
     }
@@ -140,7 +143,7 @@ fn data_sets(dir: &Path) -> Result<Vec<PathBuf>, CliError> {
     sets.sort();
     if sets.is_empty() {
         let message = format!("{} has no test_data_set_N", dir.display());
-        return Err(CliError::new("E0944", Exit::Invalid, message));
+        return Err(CliError::new(codes::NO_CASE, Exit::Invalid, message));
     }
     Ok(sets)
 }

@@ -1,6 +1,7 @@
 //! The list of cases that must pass: it only ever grows.
 
 use super::cases::{Outcome, Verdict};
+use crate::codes;
 use crate::error::{CliError, Exit};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,6 +45,6 @@ pub(super) fn broken(
         return None;
     }
     let message = format!("{} cases that must pass do not; the first is {}", lines.len(), lines[0]);
-    let error = CliError::new("E0942", Exit::Accuracy, message);
+    let error = CliError::new(codes::RATCHET, Exit::Accuracy, message);
     Some(CliError { details: lines, ..error })
 }
