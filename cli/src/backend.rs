@@ -128,12 +128,58 @@ pub struct OpenOptions {
 pub struct Description {
     /// How many of each operation.
     pub ops: Vec<(String, u64)>,
-    /// Sizes in bytes.
-    pub memory: Vec<(String, u64)>,
+    /// How many of each kind of step.
+    pub step_kinds: Vec<(String, u64)>,
+    /// Symbols of the dimensions.
+    pub symbols: Vec<SymbolRange>,
+    /// Sections of the file and their sizes in bytes.
+    pub sections: Vec<(String, u64)>,
     /// Facts about the build.
     pub manifest: Vec<(String, String)>,
     /// Steps: kind, name, shapes as text.
     pub steps: Vec<[String; 3]>,
+}
+
+/// What the value of a symbol may be, both ends included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SymbolRange {
+    /// Its name.
+    pub name: String,
+    /// Smallest value.
+    pub min: i64,
+    /// Largest value, if bounded.
+    pub max: Option<i64>,
+}
+
+/// The memory of one run in bytes, without inputs, outputs and weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// Intermediate values.
+    pub arena: u64,
+    /// Most bytes of intermediate values that are alive during one step: no plan needs less.
+    pub lower_bound: u64,
+    /// Scratch memory of all workers.
+    pub scratch: u64,
+}
+
+/// An intermediate value of a run.
+#[derive(Clone, Debug)]
+pub struct Tap {
+    /// ONNX name of the node.
+    pub node: String,
+    /// ONNX name of the value.
+    pub value: String,
+    /// What it holds.
+    pub array: Array,
+}
+
+/// The intermediate values of a run, in execution order.
+#[derive(Clone, Debug, Default)]
+pub struct Taps {
+    /// The values.
+    pub list: Vec<Tap>,
+    /// What the reader must know of where they come from.
+    pub note: Option<String>,
 }
 
 /// An engine that is ready to run, or a model in the reference interpreter.
@@ -159,16 +205,20 @@ pub trait Engine {
     /// There was no run.
     fn outputs(&mut self) -> Result<Vec<Array>, CliError>;
 
-    /// Runs once and gives every intermediate value that has an ONNX name, in execution order.
+    /// Runs once and gives the intermediate values that have an ONNX name. An engine file holds no names: they come
+    /// from `model`, which it was compiled from.
     ///
     /// # Errors
-    /// Whatever stops the run.
-    fn taps(&mut self) -> Result<Vec<(String, Array)>, CliError>;
+    /// Whatever stops the run or the compilation of the model.
+    fn taps(&mut self, model: &Path) -> Result<Taps, CliError>;
 
     /// What is in it.
     fn describe(&self) -> Description;
 
-    /// Floating-point operations of one run over the bound inputs, if known.
+    /// The memory of one run over the bound inputs, if it is planned.
+    fn memory(&self) -> Option<MemoryUse>;
+
+    /// Floating-point operations of the matrix products and convolutions of one run over the bound inputs, if known.
     fn flops(&self) -> Option<f64>;
 }
 

@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod compile;
 mod conformance;
+mod describe;
 mod inspect;
 mod opt;
 mod run;
@@ -12,7 +13,7 @@ mod verify;
 use crate::args::{Command, EngineArgs};
 use crate::backend::{Backend, Engine, OpenOptions, Port, Signature};
 use crate::error::{CliError, escape};
-use crate::feed::describe;
+use crate::feed::describe as type_of;
 use crate::report::Report;
 use crate::tensor::{Array, elem_name};
 use serde_json::{Value, json};
@@ -92,7 +93,7 @@ fn open_options(args: &EngineArgs) -> OpenOptions {
 
 /// The entry of an input or output in the report.
 fn port_json(port: &Port) -> Value {
-    json!({ "name": port.name, "dtype": elem_name(port.elem), "type": describe(port) })
+    json!({ "name": port.name, "dtype": elem_name(port.elem), "type": type_of(port) })
 }
 
 /// `inputs` and `outputs` of the report.

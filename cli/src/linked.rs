@@ -2,6 +2,7 @@
 
 mod engine;
 mod interpreter;
+mod taps;
 
 use crate::backend::{
     Backend, CompileRequest, Compiled, Engine, KeepIr, OpenOptions, Phase, Port, PortDim, Signature,
@@ -71,7 +72,7 @@ impl Backend for Linked {
             }
             let mode = if options.mmap { Mode::Map } else { Mode::Read };
             let file = EngineFile::open_with(path, mode).map_err(|e| engine_error(&e))?;
-            return Ok(Box::new(engine::Native::new(file, options)?));
+            return Ok(Box::new(engine::Native::new(file, options, None)?));
         }
         let request = CompileRequest::of_model(path);
         let mut model = open_model(&request)?;
@@ -85,7 +86,7 @@ impl Backend for Linked {
         let (bytes, _) = compiled.map_err(|e| all(&e))?;
         drop(model);
         let file = EngineFile::from_bytes(Arc::from(bytes)).map_err(|e| engine_error(&e))?;
-        Ok(Box::new(engine::Native::new(file, options)?))
+        Ok(Box::new(engine::Native::new(file, options, Some(path))?))
     }
 
     fn check(&self, request: &CompileRequest) -> Result<Vec<CliError>, CliError> {

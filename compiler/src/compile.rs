@@ -3,14 +3,15 @@
 use crate::codes;
 use crate::diag::{Class, Diagnostic};
 use crate::import::{ImportOptions, import};
-use crate::lower::{LowerError, WeightSink, lower};
+use crate::lower::{LowerError, NamedValue, WeightSink, lower_named};
 use crate::onnx::file::ModelFile;
-use autoglm_ir::Graph;
+use autoglm_ir::graph::Output;
+use autoglm_ir::{Graph, ValueId};
 use autoglm_passes as passes;
 use autoglm_runtime::engine::EngineWriter;
 use autoglm_runtime::engine::manifest::{Manifest, SymbolBound, TensorSignature};
 use autoglm_runtime::error::EngineError;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// What to compile and how.
@@ -22,6 +23,8 @@ pub struct CompileOptions {
     pub passes: passes::Options,
     /// Whether to run the passes at all.
     pub optimise: bool,
+    /// Every value with an ONNX name becomes an output, and no pass runs, as passes remove names.
+    pub taps: bool,
 }
 
 impl Default for CompileOptions {
@@ -30,6 +33,7 @@ impl Default for CompileOptions {
             import: ImportOptions::default(),
             passes: passes::Options::default(),
             optimise: true,
+            taps: false,
         }
     }
 }
@@ -47,6 +51,8 @@ pub struct Report {
     pub final_nodes: usize,
     /// Kinds of the engine's steps, in order.
     pub step_kinds: Vec<&'static str>,
+    /// The program's values that hold a value with an ONNX name, in execution order.
+    pub names: Vec<NamedValue>,
 }
 
 /// Sees the graph after every phase; `import` comes first.
@@ -64,17 +70,23 @@ pub fn compile(
     let mut clock = Clock::new();
     let (graph, warnings) = frontend(model, options, &mut clock, observer)?;
     let imported_nodes = graph.nodes.len();
-    let graph = if options.optimise { optimise(graph, options, &mut clock, observer)? } else { graph };
+    let graph = if options.taps {
+        with_taps(graph)
+    } else if options.optimise {
+        optimise(graph, options, &mut clock, observer)?
+    } else {
+        graph
+    };
     let mut sink = Sink { writer };
-    let program =
-        lower(&graph, &mut sink).map_err(|errors| errors.iter().map(diagnostic).collect::<Vec<_>>())?;
+    let (program, names) =
+        lower_named(&graph, &mut sink).map_err(|errors| errors.iter().map(diagnostic).collect::<Vec<_>>())?;
     clock.lap("lower");
     let manifest = manifest(model, &graph, options);
     let step_kinds = program.steps.iter().map(|s| s.kind.name()).collect();
     let bytes = sink.writer.finish(&manifest, &program).map_err(|e| vec![emission(&e)])?;
     clock.lap("emit");
     let final_nodes = graph.nodes.len();
-    Ok((bytes, Report { phases: clock.laps, warnings, imported_nodes, final_nodes, step_kinds }))
+    Ok((bytes, Report { phases: clock.laps, warnings, imported_nodes, final_nodes, step_kinds, names }))
 }
 
 /// The imported graph and what the import warned about.
@@ -88,6 +100,19 @@ fn frontend(
     clock.lap("import");
     observer("import", &imported.graph);
     Ok((imported.graph, imported.warnings))
+}
+
+/// The graph with every named result of a node as an output; its own outputs come first.
+fn with_taps(mut graph: Graph) -> Graph {
+    let mut known: BTreeSet<ValueId> = graph.outputs.iter().map(|o| o.value).collect();
+    let mut names: BTreeSet<String> = graph.outputs.iter().map(|o| o.name.clone()).collect();
+    for value in graph.nodes.iter().flat_map(|node| &node.outs) {
+        let name = &graph.values[value.0 as usize].name;
+        if !name.is_empty() && known.insert(*value) && names.insert(name.clone()) {
+            graph.outputs.push(Output { name: name.clone(), value: *value });
+        }
+    }
+    graph
 }
 
 /// All passes in order.
@@ -184,7 +209,7 @@ fn manifest(model: &mut ModelFile, graph: &Graph, options: &CompileOptions) -> M
 #[cfg(test)]
 mod tests {
     use super::*;
-    use autoglm_ir::{Def, NodeId, OpId, TensorType, ValueId};
+    use autoglm_ir::{Def, NodeId, OpId, TensorType};
 
     /// A graph that no import makes: the matrix product of two vectors.
     fn broken() -> Graph {

@@ -20,6 +20,19 @@ pub enum Isa {
     Avx512,
 }
 
+impl Isa {
+    /// The instruction set; none for the widest that the processor has.
+    pub fn fixed(self) -> Option<autoglm_runtime::cpu::Isa> {
+        use autoglm_runtime::cpu::Isa as Fixed;
+        match self {
+            Isa::Auto => None,
+            Isa::Scalar => Some(Fixed::Scalar),
+            Isa::Avx2 => Some(Fixed::Avx2),
+            Isa::Avx512 => Some(Fixed::Avx512),
+        }
+    }
+}
+
 /// How to load and run an engine.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Execution")]

@@ -1,8 +1,8 @@
 //! `autoglm compile`
 
-use super::{Ctx, counts_json};
-use crate::args::CompileArgs;
-use crate::backend::{CompileRequest, Compiled, KeepIr};
+use super::{Ctx, counts_json, describe};
+use crate::args::{CompileArgs, Isa};
+use crate::backend::{CompileRequest, Compiled, KeepIr, OpenOptions};
 use crate::codes;
 use crate::error::{CliError, Exit, escape};
 use crate::files;
@@ -58,8 +58,18 @@ pub(super) fn run(ctx: &mut Ctx<'_>, args: &CompileArgs) -> Result<Report, CliEr
             return Ok(report);
         }
     }
+    let options = OpenOptions { threads: 1, isa: Isa::Auto, mmap: true, check_weights: false, interp: false };
+    let mut engine = ctx.open(output, &options)?;
+    let planned = describe::plan(engine.as_mut(), &[])?;
+    let description = engine.describe();
+    let mut described = Report::new();
+    describe::io(&mut described, engine.as_ref(), &description);
+    described.text("\n");
+    describe::memory(&mut described, &description, &planned);
+    report.take_fields(&described);
     if args.emit.is_none() {
         show_ops(&mut report, &compiled);
+        report.text(&format!("{}\n", described.as_text()));
         let path = escape(&output.display().to_string());
         report.text(&format!("{path}: {}\n", format_bytes(bytes)));
     }

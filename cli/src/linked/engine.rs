@@ -1,27 +1,37 @@
 //! An engine in a session.
 
-use super::{port_dim, run_error};
+use super::{port_dim, run_error, taps};
 use crate::args::Isa as IsaArg;
-use crate::backend::{Description, Engine, OpenOptions, Port, Signature};
+use crate::backend::{Description, Engine, MemoryUse, OpenOptions, Port, Signature, SymbolRange, Taps};
 use crate::codes;
 use crate::error::{CliError, Exit};
 use crate::tensor::Array;
 use autoglm_runtime::cpu::features::Isa;
 use autoglm_runtime::engine::Engine as EngineFile;
+use autoglm_runtime::engine::manifest::SymbolBound;
 use autoglm_runtime::program::{self, Program};
 use autoglm_runtime::session::{Session, SessionOptions};
 use autoglm_runtime::tensor::{HostTensor, TensorMut, TensorRef};
+use std::path::{Path, PathBuf};
 
 /// A loaded engine with the buffers of its inputs and outputs.
 pub(super) struct Native {
     session: Session,
+    options: OpenOptions,
+    /// The model, if it was compiled to be opened.
+    source: Option<PathBuf>,
     signature: Signature,
     inputs: Vec<HostTensor>,
     outputs: Vec<HostTensor>,
 }
 
 impl Native {
-    pub(super) fn new(file: EngineFile, options: &OpenOptions) -> Result<Native, CliError> {
+    /// Of a file, or of the engine that the model `source` was compiled to.
+    pub(super) fn new(
+        file: EngineFile,
+        options: &OpenOptions,
+        source: Option<&Path>,
+    ) -> Result<Native, CliError> {
         if options.check_weights {
             file.verify_weights().map_err(|e| super::engine_error(&e))?;
         }
@@ -29,23 +39,27 @@ impl Native {
         let signature = signature(file.program());
         let session = SessionOptions { threads: options.threads, isa, ..SessionOptions::default() };
         let session = Session::new(file, session).map_err(|e| run_error(&e))?;
-        Ok(Native { session, signature, inputs: Vec::new(), outputs: Vec::new() })
+        let source = source.map(Path::to_path_buf);
+        Ok(Native {
+            session,
+            options: options.clone(),
+            source,
+            signature,
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+        })
     }
 }
 
 /// The instruction set to run with, none for the best; an error if the machine lacks it.
 fn choose_isa(wanted: IsaArg, available: impl Fn(Isa) -> bool) -> Result<Option<Isa>, CliError> {
-    let isa = match wanted {
-        IsaArg::Auto => return Ok(None),
-        IsaArg::Scalar => Isa::Scalar,
-        IsaArg::Avx2 => Isa::Avx2,
-        IsaArg::Avx512 => Isa::Avx512,
-    };
-    if available(isa) {
-        return Ok(Some(isa));
+    match wanted.fixed().filter(|isa| !available(*isa)) {
+        None => Ok(wanted.fixed()),
+        Some(isa) => {
+            let message = format!("this machine does not support {}", isa.name());
+            Err(CliError::new(codes::NO_ISA, Exit::Target, message).help("use `--isa auto`"))
+        }
     }
-    let message = format!("this machine does not support {}", isa.name());
-    Err(CliError::new(codes::NO_ISA, Exit::Target, message).help("use `--isa auto`"))
 }
 
 fn signature(program: &Program) -> Signature {
@@ -90,10 +104,9 @@ impl Engine for Native {
         self.outputs.iter().map(|t| Array::new(t.elem, t.dims.clone(), t.bytes.to_vec())).collect()
     }
 
-    fn taps(&mut self) -> Result<Vec<(String, Array)>, CliError> {
-        let message = "an engine keeps no intermediate values";
-        Err(CliError::new(codes::USAGE, Exit::Unsupported, message)
-            .help("give the ONNX model instead of the engine: it is compiled with every value as an output"))
+    fn taps(&mut self, model: &Path) -> Result<Taps, CliError> {
+        let model = self.source.as_deref().unwrap_or(model);
+        taps::taps(self.session.engine(), self.source.is_none(), model, &self.options, &self.inputs)
     }
 
     fn describe(&self) -> Description {
@@ -106,20 +119,30 @@ impl Engine for Native {
         ];
         facts.extend(manifest.opsets.iter().map(|(d, v)| (format!("opset {d:?}"), v.to_string())));
         facts.extend(manifest.options.iter().map(|(k, v)| (format!("option {k}"), v.clone())));
-        facts.extend(manifest.symbols.iter().map(|(name, bound)| {
-            let max = bound.max.map_or("unbounded".to_string(), |m| m.to_string());
-            (format!("symbol {name}"), format!("{}..{max}", bound.min))
-        }));
         let step = |s: &program::Step| [s.kind.name().to_string(), s.name.clone(), shapes(program, s)];
+        let symbol = |(name, bound): (&String, &SymbolBound)| SymbolRange {
+            name: name.clone(),
+            min: bound.min,
+            max: bound.max,
+        };
+        let sections = self.session.engine().sections().iter();
         Description {
             ops: manifest.op_histogram.iter().map(|(op, n)| (op.clone(), *n)).collect(),
-            memory: vec![
-                ("weights".into(), self.session.engine().weights().len() as u64),
-                ("values".into(), program.values.len() as u64),
-            ],
+            step_kinds: super::count(program.steps.iter().map(|s| s.kind.name())),
+            symbols: manifest.symbols.iter().map(symbol).collect(),
+            sections: sections.map(|s| (s.kind.name().to_string(), s.len)).collect(),
             manifest: facts,
             steps: program.steps.iter().map(step).collect(),
         }
+    }
+
+    fn memory(&self) -> Option<MemoryUse> {
+        let plan = self.session.last_plan()?;
+        Some(MemoryUse {
+            arena: plan.memory().arena_bytes as u64,
+            lower_bound: plan.memory().lower_bound as u64,
+            scratch: plan.scratch_bytes() as u64,
+        })
     }
 
     fn flops(&self) -> Option<f64> {

@@ -1,11 +1,12 @@
 //! A model in the reference interpreter.
 
 use super::signature;
-use crate::backend::{Description, Engine, Signature};
+use crate::backend::{Description, Engine, MemoryUse, Signature, Tap, Taps};
 use crate::codes;
 use crate::error::{CliError, Exit};
 use crate::tensor::Array;
-use autoglm_ir::{Graph, Tensor, interp};
+use autoglm_ir::{Def, Graph, Tensor, interp};
+use std::path::Path;
 
 /// A graph with its bound inputs.
 pub(super) struct Interpreter {
@@ -60,22 +61,27 @@ impl Engine for Interpreter {
         self.outputs.iter().map(array).collect()
     }
 
-    fn taps(&mut self) -> Result<Vec<(String, Array)>, CliError> {
-        let mut taps = Vec::new();
+    fn taps(&mut self, _: &Path) -> Result<Taps, CliError> {
         let graph = &self.graph;
-        interp::run_tapped(graph, &self.inputs, &mut |value, tensor| {
-            let name = &graph.value(value).name;
-            if !name.is_empty() {
-                taps.push((name.clone(), array(tensor)));
+        let mut taps = Vec::new();
+        interp::run_tapped(graph, &self.inputs, &mut |id, tensor| {
+            let value = graph.value(id);
+            if let (false, Def::Node(node, _)) = (value.name.is_empty(), value.def) {
+                taps.push((graph.node(node).loc.to_string(), value.name.clone(), array(tensor)));
             }
         })
         .map_err(|e| failed(&e))?;
-        taps.into_iter().map(|(name, array)| Ok((name, array?))).collect()
+        let tap = |(node, value, array)| -> Result<Tap, CliError> { Ok(Tap { node, value, array: array? }) };
+        Ok(Taps { list: taps.into_iter().map(tap).collect::<Result<_, _>>()?, note: None })
     }
 
     fn describe(&self) -> Description {
         let ops = super::count(self.graph.nodes.iter().map(|n| n.op.name()));
         Description { ops, ..Description::default() }
+    }
+
+    fn memory(&self) -> Option<MemoryUse> {
+        None
     }
 
     fn flops(&self) -> Option<f64> {

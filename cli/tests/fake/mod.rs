@@ -57,17 +57,29 @@ impl Engine for FakeEngine {
         self.y.clone().map(|y| vec![y]).ok_or_else(|| CliError::new("E0600", Exit::Bug, "not run"))
     }
 
-    fn taps(&mut self) -> Result<Vec<(String, Array)>, CliError> {
-        Ok(vec![("hidden".into(), self.scaled(1.0)), ("y:0".into(), self.scaled(self.factor))])
+    fn taps(&mut self, _: &Path) -> Result<Taps, CliError> {
+        let tap = |node: &str, value: &str, factor| Tap {
+            node: node.into(),
+            value: value.into(),
+            array: self.scaled(factor),
+        };
+        Ok(Taps { list: vec![tap("/copy", "hidden", 1.0), tap("/mul", "y:0", self.factor)], note: None })
     }
 
     fn describe(&self) -> Description {
         Description {
             ops: vec![("Mul".into(), 1)],
-            memory: vec![("weights".into(), 2048)],
+            step_kinds: vec![("Tile".into(), 1)],
+            symbols: vec![SymbolRange { name: "batch".into(), min: 2, max: Some(8) }],
+            sections: vec![("weights".into(), 2048)],
             manifest: vec![("producer".into(), "a\x1b[31m".into())],
             steps: vec![["Tile".into(), "/mul".into(), "f32[batch,3]".into()]],
         }
+    }
+
+    fn memory(&self) -> Option<MemoryUse> {
+        let arena = self.x.first()?.bytes.len() as u64;
+        Some(MemoryUse { arena, lower_bound: arena, scratch: 0 })
     }
 
     fn flops(&self) -> Option<f64> {
@@ -97,7 +109,9 @@ impl Backend for Fake {
     fn open(&self, path: &Path, options: &OpenOptions) -> Result<Box<dyn Engine>, CliError> {
         assert!(options.threads > 0);
         let whole = path.to_string_lossy();
-        let factor = match (whole.contains("double"), whole.contains("triple")) {
+        // What `compile` wrote doubles.
+        let made = std::fs::read_to_string(path).is_ok_and(|text| text.starts_with("engine of"));
+        let factor = match (made || whole.contains("double"), whole.contains("triple")) {
             (true, _) => 2.0,
             (_, true) => 3.0,
             _ if whole.contains("panic") => panic!("a bug in the compiler"),
