@@ -162,6 +162,17 @@ pub struct MemoryUse {
     pub scratch: u64,
 }
 
+/// How an engine runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Execution {
+    /// Worker threads, the calling one included.
+    pub threads: usize,
+    /// Name of the instruction set of the kernels.
+    pub isa: &'static str,
+    /// The engine's file is mapped.
+    pub mapped: bool,
+}
+
 /// An intermediate value of a run.
 #[derive(Clone, Debug)]
 pub struct Tap {
@@ -214,6 +225,9 @@ pub trait Engine {
 
     /// What is in it.
     fn describe(&self) -> Description;
+
+    /// How it runs, unless it is interpreted.
+    fn execution(&self) -> Option<Execution>;
 
     /// The memory of one run over the bound inputs, if it is planned.
     fn memory(&self) -> Option<MemoryUse>;

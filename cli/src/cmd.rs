@@ -11,7 +11,7 @@ mod run;
 mod verify;
 
 use crate::args::{Command, EngineArgs};
-use crate::backend::{Backend, Engine, OpenOptions, Port, Signature};
+use crate::backend::{Backend, Engine, Execution, OpenOptions, Port, Signature};
 use crate::error::{CliError, escape};
 use crate::feed::describe as type_of;
 use crate::report::Report;
@@ -81,14 +81,20 @@ fn resolve_threads(n: usize) -> usize {
     if n > 0 { n } else { std::thread::available_parallelism().map_or(1, usize::from) }
 }
 
-fn open_options(args: &EngineArgs) -> OpenOptions {
+fn open_options(args: &EngineArgs, check_weights: bool) -> OpenOptions {
     OpenOptions {
         threads: resolve_threads(args.threads),
         isa: args.isa,
         mmap: !args.no_mmap,
-        check_weights: args.check_weights,
+        check_weights,
         interp: false,
     }
+}
+
+/// How the engine runs, for the report.
+fn execution_json(engine: &dyn Engine) -> Value {
+    let json = |e: Execution| json!({ "threads": e.threads, "isa": e.isa, "mapped": e.mapped });
+    engine.execution().map_or(Value::Null, json)
 }
 
 /// The entry of an input or output in the report.

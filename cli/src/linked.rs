@@ -220,7 +220,8 @@ fn all(problems: &[Diagnostic]) -> CliError {
 }
 
 fn read_error(error: &ReadError) -> CliError {
-    let problem = CliError::new(error.code, Exit::Invalid, error.message.clone());
+    let exit = if error.code == autoglm_compiler::codes::LIMIT { Exit::Budget } else { Exit::Invalid };
+    let problem = CliError::new(error.code, exit, error.message.clone());
     match &error.help {
         Some(help) => problem.help(help.clone()),
         None => problem,
@@ -239,6 +240,7 @@ fn engine_error(error: &EngineError) -> CliError {
 fn run_error(error: &RunError) -> CliError {
     let exit = match error {
         RunError::Unsupported { .. } => Exit::Unsupported,
+        RunError::Threads { .. } => Exit::Budget,
         RunError::Memory { .. } | RunError::OutOfMemory(_) => Exit::Budget,
         RunError::Panic(_) => Exit::Bug,
         _ => Exit::Invalid,

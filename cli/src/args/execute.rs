@@ -46,9 +46,6 @@ pub struct EngineArgs {
     /// Read the weights into memory instead of mapping the file
     #[arg(long)]
     pub no_mmap: bool,
-    /// Check the hash of the weights when loading
-    #[arg(long)]
-    pub check_weights: bool,
 }
 
 /// What the inputs hold.
@@ -89,6 +86,9 @@ pub struct RunArgs {
     /// How to run.
     #[command(flatten)]
     pub exec: EngineArgs,
+    /// Check the hash of the weights when loading
+    #[arg(long, help_heading = "Execution")]
+    pub check_weights: bool,
     /// Show the K largest elements of the last axis of the first output
     #[arg(long, value_name = "K")]
     pub top: Option<usize>,
@@ -112,6 +112,9 @@ pub struct BenchArgs {
     /// How to run.
     #[command(flatten)]
     pub exec: EngineArgs,
+    /// Check the hash of the weights when loading
+    #[arg(long, help_heading = "Execution")]
+    pub check_weights: bool,
     /// Serve a benchmark driver over stdin and stdout: N runs, "w DIR" writes the outputs, "q" quits
     #[arg(long, conflicts_with_all = ["iterations", "duration", "warmup", "percentiles"])]
     pub worker: bool,

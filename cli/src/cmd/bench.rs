@@ -1,6 +1,6 @@
 //! `autoglm bench`
 
-use super::{Ctx, named_outputs, open_options};
+use super::{Ctx, execution_json, named_outputs, open_options};
 use crate::args::BenchArgs;
 use crate::backend::{Engine, OpenOptions};
 use crate::codes;
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 const MAX_SAMPLES: usize = 10_000_000;
 
 pub(super) fn run(ctx: &mut Ctx<'_>, args: &BenchArgs) -> Result<Option<Report>, CliError> {
-    let options = open_options(&args.exec);
+    let options = open_options(&args.exec, args.check_weights);
     let start = Instant::now();
     let mut engine = ctx.open(&args.engine, &options)?;
     let load = start.elapsed();
@@ -41,6 +41,7 @@ pub(super) fn run(ctx: &mut Ctx<'_>, args: &BenchArgs) -> Result<Option<Report>,
     let samples = measure(engine.as_mut(), args)?;
     let mut report = Report::new();
     report.set("assumed", notes);
+    report.set("execution", execution_json(engine.as_ref()));
     show(&mut report, &samples, args, options.threads, load, first)?;
     if let Some(flops) = engine.flops() {
         show_rate(&mut report, &samples, flops, &options);

@@ -14,8 +14,10 @@ use serde_json::{Value, json};
 
 pub(super) fn run(ctx: &mut Ctx<'_>, args: &ConformanceArgs) -> Result<Report, CliError> {
     let cases = cases::find(&args.dir, args.filter.as_deref())?;
-    let outcomes = cases::run_all(ctx.backend, &cases, args.interp, resolve_threads(args.jobs));
+    let jobs = resolve_threads(args.jobs);
+    let outcomes = cases::run_all(ctx.backend, &cases, args.interp, jobs);
     let mut report = Report::new();
+    report.set("jobs", jobs);
     show(&mut report, &outcomes);
     if let Some(path) = &args.docs {
         files::write(path, page(&outcomes).as_bytes())?;

@@ -1,6 +1,6 @@
 //! `autoglm run`
 
-use super::{Ctx, named_outputs, open_options};
+use super::{Ctx, execution_json, named_outputs, open_options};
 use crate::args::RunArgs;
 use crate::codes;
 use crate::error::{CliError, Exit, escape};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 pub(super) fn run(ctx: &mut Ctx<'_>, args: &RunArgs) -> Result<Report, CliError> {
     let labels = args.labels.as_deref().map(files::read_text).transpose()?;
     let start = Instant::now();
-    let mut engine = ctx.open(&args.engine, &open_options(&args.exec))?;
+    let mut engine = ctx.open(&args.engine, &open_options(&args.exec, args.check_weights))?;
     let load = start.elapsed();
     let (inputs, _) = feed::load(engine.signature(), &args.feed, Missing::Refuse)?;
     engine.bind(inputs)?;
@@ -25,6 +25,7 @@ pub(super) fn run(ctx: &mut Ctx<'_>, args: &RunArgs) -> Result<Report, CliError>
     let outputs = named_outputs(engine.as_mut())?;
 
     let mut report = Report::new();
+    report.set("execution", execution_json(engine.as_ref()));
     let paths = match &args.output {
         Some(to) => {
             files::write_tensors(to, &outputs)?.iter().map(|p| Some(p.display().to_string())).collect()

@@ -1,6 +1,6 @@
 //! `autoglm verify`
 
-use super::{Ctx, named_outputs, open_options};
+use super::{Ctx, execution_json, named_outputs, open_options};
 use crate::args::VerifyArgs;
 use crate::backend::{Engine, OpenOptions, Signature, Tap};
 use crate::codes;
@@ -13,9 +13,10 @@ use serde_json::json;
 use std::collections::BTreeMap;
 
 pub(super) fn run(ctx: &mut Ctx<'_>, args: &VerifyArgs) -> Result<Report, CliError> {
-    let options = OpenOptions { check_weights: true, ..open_options(&args.exec) };
+    let options = open_options(&args.exec, true);
     let mut engine = ctx.open(&args.engine, &options)?;
     let mut report = Report::new();
+    report.set("execution", execution_json(engine.as_ref()));
     report.set("integrity", "ok");
     report.text("integrity: ok\n");
     if args.against.is_none() && args.feed.data.is_none() {

@@ -2,7 +2,9 @@
 
 use super::{port_dim, run_error, taps};
 use crate::args::Isa as IsaArg;
-use crate::backend::{Description, Engine, MemoryUse, OpenOptions, Port, Signature, SymbolRange, Taps};
+use crate::backend::{
+    Description, Engine, Execution, MemoryUse, OpenOptions, Port, Signature, SymbolRange, Taps,
+};
 use crate::codes;
 use crate::error::{CliError, Exit};
 use crate::tensor::Array;
@@ -134,6 +136,11 @@ impl Engine for Native {
             manifest: facts,
             steps: program.steps.iter().map(step).collect(),
         }
+    }
+
+    fn execution(&self) -> Option<Execution> {
+        let mapped = self.session.engine().is_mapped();
+        Some(Execution { threads: self.session.threads(), isa: self.session.isa().name(), mapped })
     }
 
     fn memory(&self) -> Option<MemoryUse> {

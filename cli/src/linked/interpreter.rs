@@ -1,7 +1,7 @@
 //! A model in the reference interpreter.
 
 use super::signature;
-use crate::backend::{Description, Engine, MemoryUse, Signature, Tap, Taps};
+use crate::backend::{Description, Engine, Execution, MemoryUse, Signature, Tap, Taps};
 use crate::codes;
 use crate::error::{CliError, Exit};
 use crate::tensor::Array;
@@ -78,6 +78,10 @@ impl Engine for Interpreter {
     fn describe(&self) -> Description {
         let ops = super::count(self.graph.nodes.iter().map(|n| n.op.name()));
         Description { ops, ..Description::default() }
+    }
+
+    fn execution(&self) -> Option<Execution> {
+        None
     }
 
     fn memory(&self) -> Option<MemoryUse> {

@@ -77,6 +77,10 @@ impl Engine for FakeEngine {
         }
     }
 
+    fn execution(&self) -> Option<Execution> {
+        Some(Execution { threads: 1, isa: "scalar", mapped: false })
+    }
+
     fn memory(&self) -> Option<MemoryUse> {
         let arena = self.x.first()?.bytes.len() as u64;
         Some(MemoryUse { arena, lower_bound: arena, scratch: 0 })

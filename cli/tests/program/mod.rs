@@ -6,6 +6,7 @@ mod folder;
 
 pub(crate) use folder::Folder;
 use serde_json::Value;
+use std::cell::RefCell;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -21,8 +22,19 @@ pub(crate) fn case(name: &str) -> String {
     testdata(&format!("conformance/core/{name}/model.onnx"))
 }
 
+thread_local! {
+    /// The command lines of this thread, for the test that every option is used by its check.
+    static LINES: RefCell<Vec<Vec<String>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The command lines since the last call.
+pub(crate) fn take_lines() -> Vec<Vec<String>> {
+    LINES.take()
+}
+
 /// The program with these arguments and an environment that changes nothing.
 pub(crate) fn command(args: &[&str]) -> Command {
+    LINES.with_borrow_mut(|lines| lines.push(args.iter().map(|arg| (*arg).to_string()).collect()));
     let mut command = Command::new(env!("CARGO_BIN_EXE_autoglm"));
     command.args(args).env_remove("NO_COLOR").env_remove("AUTOGLM_ISA").stdin(Stdio::null());
     command

@@ -84,6 +84,11 @@ impl Engine {
         self.0.source.bytes().get(self.0.weights.clone()).unwrap_or_default()
     }
 
+    /// Whether the file is mapped, so that it must not change while it is in use.
+    pub fn is_mapped(&self) -> bool {
+        matches!(self.0.source, Source::Map(_))
+    }
+
     /// The sections of the file in the order in which they lie.
     pub fn sections(&self) -> &[format::Section] {
         &self.0.sections
