@@ -87,5 +87,28 @@ pub fn by_name(name: &str) -> Option<&'static Pass> {
 
 /// Runs one pass and checks its result.
 pub fn run(pass: &Pass, graph: &Graph, options: &Options) -> Result<Graph, PassError> {
-    (pass.run)(graph, options).map_err(|message| PassError { pass: pass.name, message })
+    let fail = |message| PassError { pass: pass.name, message };
+    let result = (pass.run)(graph, options).map_err(fail)?;
+    match autoglm_ir::verify::verify(&result).first() {
+        None => Ok(result),
+        Some(violation) => Err(fail(format!("it made an invalid graph: {violation}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_that_breaks_the_graph_is_an_error() {
+        let pass = Pass {
+            name: "break",
+            doc: "removes the nodes and keeps their results",
+            run: |graph, _| Ok(Graph { nodes: Vec::new(), ..graph.clone() }),
+        };
+        let graph = autoglm_ir::text::parse("graph @g (%x: f32[2]) {\n %0 = neg %x\n return %0 }").unwrap();
+        let error = run(&pass, &graph, &Options::default()).map(|_| ()).unwrap_err();
+        assert!(error.to_string().starts_with("pass `break`: it made an invalid graph"), "{error}");
+        assert!(run(&CANONICALISE, &graph, &Options::default()).is_ok());
+    }
 }
