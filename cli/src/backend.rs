@@ -104,6 +104,8 @@ pub struct Phase {
     pub name: String,
     /// How long it took.
     pub time: Duration,
+    /// Nodes of the graph before and after it, if it works on the graph.
+    pub nodes: Option<(usize, usize)>,
     /// The IR after it, if it was asked for.
     pub ir: Option<String>,
 }

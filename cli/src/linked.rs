@@ -53,9 +53,9 @@ impl Backend for Linked {
         };
         let writer = writer.map_err(|e| engine_error(&e))?;
         let (_, report) = compile(&mut model, &options, writer, &mut keep).map_err(|e| all(&e))?;
-        let phase = |(name, time): &(&'static str, _)| {
-            let ir = texts.iter().find(|(n, _)| n == name).map(|(_, text)| text.clone());
-            Phase { name: (*name).into(), time: *time, ir }
+        let phase = |phase: &autoglm_compiler::compile::Phase| {
+            let ir = texts.iter().find(|(n, _)| *n == phase.name).map(|(_, text)| text.clone());
+            Phase { name: phase.name.into(), time: phase.time, nodes: phase.nodes, ir }
         };
         Ok(Compiled {
             phases: report.phases.iter().map(phase).collect(),
@@ -117,6 +117,13 @@ impl Backend for Linked {
             })?;
         let mut out = String::new();
         for mut graph in graphs {
+            // What a pass is given must be valid, or its own mistakes could not be told from those of the file.
+            let found = autoglm_ir::verify::verify(&graph);
+            if !found.is_empty() {
+                let list = found.iter().map(|v| CliError::new(codes::IR_TEXT, Exit::Invalid, v.to_string()));
+                return Err(CliError::all(list.collect())
+                    .unwrap_or_else(|| CliError::new(codes::IR_TEXT, Exit::Invalid, "invalid graph")));
+            }
             for name in pass_names {
                 let known: Vec<&str> = passes::PIPELINE.iter().map(|p| p.name).collect();
                 let pass =

@@ -25,6 +25,8 @@ pub struct CompileOptions {
     pub optimise: bool,
     /// Every value with an ONNX name becomes an output, and no pass runs, as passes remove names.
     pub taps: bool,
+    /// The passes, in order.
+    pub pipeline: &'static [&'static passes::Pass],
 }
 
 impl Default for CompileOptions {
@@ -34,15 +36,27 @@ impl Default for CompileOptions {
             passes: passes::Options::default(),
             optimise: true,
             taps: false,
+            pipeline: passes::PIPELINE,
         }
     }
+}
+
+/// A phase that is over.
+#[derive(Clone, Debug)]
+pub struct Phase {
+    /// Its name; that of the pass, if it is one.
+    pub name: &'static str,
+    /// How long it took, with the verification of its graph.
+    pub time: Duration,
+    /// Nodes of the graph before and after; none for a phase that does not change the graph.
+    pub nodes: Option<(usize, usize)>,
 }
 
 /// What a compile did.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// Phases in order, and how long each took.
-    pub phases: Vec<(&'static str, Duration)>,
+    /// Phases in order.
+    pub phases: Vec<Phase>,
     /// Warnings of the import.
     pub warnings: Vec<Diagnostic>,
     /// Nodes after import.
@@ -80,11 +94,11 @@ pub fn compile(
     let mut sink = Sink { writer };
     let (program, names) =
         lower_named(&graph, &mut sink).map_err(|errors| errors.iter().map(diagnostic).collect::<Vec<_>>())?;
-    clock.lap("lower");
+    clock.lap("lower", None);
     let manifest = manifest(model, &graph, options);
     let step_kinds = program.steps.iter().map(|s| s.kind.name()).collect();
     let bytes = sink.writer.finish(&manifest, &program).map_err(|e| vec![emission(&e)])?;
-    clock.lap("emit");
+    clock.lap("emit", None);
     let final_nodes = graph.nodes.len();
     Ok((bytes, Report { phases: clock.laps, warnings, imported_nodes, final_nodes, step_kinds, names }))
 }
@@ -97,8 +111,13 @@ fn frontend(
     observer: Observer<'_>,
 ) -> Result<(Graph, Vec<Diagnostic>), Vec<Diagnostic>> {
     let imported = import(model, &options.import)?;
-    clock.lap("import");
+    let found = autoglm_ir::verify::verify(&imported.graph);
+    if let Some(first) = found.first() {
+        return Err(vec![bug(format!("the import gave an invalid graph: {first}"))]);
+    }
+    clock.lap("import", Some((0, imported.graph.nodes.len())));
     observer("import", &imported.graph);
+    clock.skip();
     Ok((imported.graph, imported.warnings))
 }
 
@@ -117,27 +136,26 @@ fn with_taps(mut graph: Graph) -> Graph {
 
 /// All passes in order.
 fn optimise(
-    mut graph: Graph,
+    graph: Graph,
     options: &CompileOptions,
     clock: &mut Clock,
     observer: Observer<'_>,
 ) -> Result<Graph, Vec<Diagnostic>> {
-    for pass in passes::PIPELINE {
-        graph = passes::run(pass, &graph, &options.passes).map_err(|e| {
-            vec![
-                Diagnostic::error(codes::PASS, Class::Internal, e.to_string())
-                    .help("This is a bug in autoglm."),
-            ]
-        })?;
-        clock.lap(pass.name);
-        observer(pass.name, &graph);
-    }
-    Ok(graph)
+    let mut step = |step: &passes::Step<'_>| {
+        clock.lap(step.pass.name, Some((step.before.nodes.len(), step.after.nodes.len())));
+        observer(step.pass.name, step.after);
+        clock.skip();
+    };
+    passes::run_all(options.pipeline, graph, &options.passes, &mut step).map_err(|e| vec![bug(e.to_string())])
+}
+
+fn bug(message: String) -> Diagnostic {
+    Diagnostic::error(codes::PASS, Class::Internal, message).help("This is a bug in autoglm.")
 }
 
 struct Clock {
     last: Instant,
-    laps: Vec<(&'static str, Duration)>,
+    laps: Vec<Phase>,
 }
 
 impl Clock {
@@ -145,10 +163,15 @@ impl Clock {
         Clock { last: Instant::now(), laps: Vec::new() }
     }
 
-    fn lap(&mut self, name: &'static str) {
+    fn lap(&mut self, name: &'static str, nodes: Option<(usize, usize)>) {
         let now = Instant::now();
-        self.laps.push((name, now - self.last));
+        self.laps.push(Phase { name, time: now - self.last, nodes });
         self.last = now;
+    }
+
+    /// What happened since the last lap belongs to no phase.
+    fn skip(&mut self) {
+        self.last = Instant::now();
     }
 }
 

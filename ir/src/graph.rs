@@ -3,7 +3,7 @@
 use crate::attrs::{Attr, Attrs};
 use crate::dim::Dim;
 use crate::op::{ContentCx, InferCx, OpError, OpId, TensorType};
-use crate::tensor::Tensor;
+use crate::tensor::{Elements, Tensor};
 use bytes::Bytes;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -226,7 +226,10 @@ impl Graph {
         let shape = tensor.shape.iter().map(|d| Dim::from(*d)).collect();
         let small_int = (tensor.dtype.is_int() || tensor.dtype == crate::DType::Bool)
             && tensor.numel() <= CONTENT_ELEMS_MAX;
-        let content = small_int.then(|| tensor.to_i64().into_iter().map(Dim::from).collect());
+        let content = small_int.then(|| tensor.elements()).and_then(|elements| match elements {
+            Elements::Int(v) => v.into_iter().map(|x| i64::try_from(x).ok().map(Dim::from)).collect(),
+            Elements::Float(_) => None,
+        });
         let ty = TensorType::new(tensor.dtype, shape);
         self.add_lazy_const(name, Const { ty, data: ConstData::Bytes(tensor.data) }, content)
     }
@@ -234,8 +237,13 @@ impl Graph {
     /// Adds a constant in any form.
     pub fn add_lazy_const(&mut self, name: &str, constant: Const, content: Option<Vec<Dim>>) -> ValueId {
         let id = ConstId(self.consts.len() as u32);
-        let ty = constant.ty.clone();
         self.consts.push(constant);
+        self.add_const_value(name, id, content)
+    }
+
+    /// Adds a value for a constant of the pool.
+    pub fn add_const_value(&mut self, name: &str, id: ConstId, content: Option<Vec<Dim>>) -> ValueId {
+        let ty = self.consts[id.0 as usize].ty.clone();
         self.push_value(Value { name: name.into(), ty, def: Def::Const(id), content })
     }
 

@@ -11,6 +11,8 @@ use std::collections::BTreeSet;
 
 /// Up to this many elements in and out, a node over constants is computed at once.
 const EAGER_ELEMS_MAX: usize = 4096;
+/// And only with at most this much work: a small window of few elements may have many taps.
+const EAGER_WORK_MAX: u64 = 1 << 24;
 
 /// The results of a node that is known at compile time.
 pub(crate) fn fold(
@@ -50,28 +52,39 @@ fn fold_constants(
     consts: &[ConstId],
     types: Vec<TensorType>,
 ) -> Result<Option<Vec<ValueId>>, String> {
-    let bytes = |t: &TensorType| t.numel().as_usize().and_then(|n| n.checked_mul(t.dtype.size()));
-    let Some(made) = types.iter().map(bytes).sum::<Option<usize>>() else { return Ok(None) };
-    let total = emitter.folded_bytes.saturating_add(made);
-    if made > emitter.options.fold_bytes_max || total > emitter.options.fold_total_bytes_max {
+    if interp::depends_on_host(op, &types) {
         return Ok(None);
     }
-    let elems = |t: &TensorType| t.numel().as_usize().unwrap_or(usize::MAX);
-    let inputs: usize =
-        consts.iter().map(|c| elems(&emitter.graph.consts[c.0 as usize].ty)).fold(0, usize::saturating_add);
-    let outputs: usize = types.iter().map(elems).fold(0, usize::saturating_add);
-    emitter.folded_bytes = total;
-    if inputs.max(outputs) <= EAGER_ELEMS_MAX {
-        let args =
-            consts.iter().map(|c| interp::const_tensor(&emitter.graph, *c)).collect::<Result<Vec<_>, _>>()?;
-        let outs = interp::eval(op, attrs, &args)?;
-        return Ok(Some(outs.into_iter().map(|t| emitter.graph.add_const("", t)).collect()));
-    }
-    let make = |(out, ty): (usize, TensorType)| {
-        let data = ConstData::Recipe { op, attrs: attrs.clone(), args: consts.to_vec(), out };
-        emitter.graph.add_lazy_const("", Const { ty, data }, None)
+    let priced = emitter.budget.price(&emitter.graph, op, attrs, consts, &types);
+    let Some((own, price)) = priced.filter(|(own, p)| emitter.budget.admits(emitter.options, *own, p)) else {
+        return Ok(None);
     };
-    Ok(Some(types.into_iter().enumerate().map(make).collect()))
+    let elems = |t: &TensorType| t.numel().as_usize().unwrap_or(usize::MAX);
+    let inputs = consts.iter().map(|c| elems(&emitter.graph.consts[c.0 as usize].ty));
+    let inputs = inputs.fold(0, usize::saturating_add);
+    let outputs: usize = types.iter().map(elems).fold(0, usize::saturating_add);
+    emitter.budget.spend(&price);
+    if inputs.max(outputs) <= EAGER_ELEMS_MAX && own <= EAGER_WORK_MAX {
+        return Ok(evaluate(emitter, op, attrs, consts)
+            .map(|outs| outs.into_iter().map(|t| emitter.graph.add_const("", t)).collect()));
+    }
+    let mut values = Vec::with_capacity(types.len());
+    for (out, ty) in types.into_iter().enumerate() {
+        let data = ConstData::Recipe { op, attrs: attrs.clone(), args: consts.to_vec(), out };
+        let value = emitter.graph.add_lazy_const("", Const { ty, data }, None);
+        if let Some(constant) = emitter.graph.constant(value) {
+            emitter.budget.is_recipe(constant, &price);
+        }
+        values.push(value);
+    }
+    Ok(Some(values))
+}
+
+/// The results of an operator on constants; none where it has none, such as for an index that is out of range: that is
+/// the model's error, which a run of the node reports.
+fn evaluate(emitter: &Emitter<'_>, op: OpId, attrs: &Attrs, consts: &[ConstId]) -> Option<Vec<Tensor>> {
+    let args = consts.iter().map(|c| interp::const_tensor(&emitter.graph, *c));
+    interp::eval(op, attrs, &args.collect::<Result<Vec<_>, _>>().ok()?).ok()
 }
 
 /// A value whose elements are known becomes a constant, or `dims` where they depend on symbols.

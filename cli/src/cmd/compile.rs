@@ -97,8 +97,14 @@ fn dump(dir: &Path, compiled: &Compiled) -> Result<(), CliError> {
 fn show_phases(ctx: &mut Ctx<'_>, report: &mut Report, compiled: &Compiled) -> Result<(), CliError> {
     let mut list = Vec::new();
     for phase in &compiled.phases {
-        ctx.detail(&format!("{:>12}  {}", format_duration(phase.time), phase.name))?;
-        list.push(json!({ "name": phase.name, "ms": phase.time.as_secs_f64() * 1e3 }));
+        let mut entry = json!({ "name": phase.name, "ms": phase.time.as_secs_f64() * 1e3 });
+        let mut nodes = String::new();
+        if let Some((before, after)) = phase.nodes {
+            nodes = format!("  {before} -> {after} nodes");
+            entry["nodes"] = json!({ "before": before, "after": after });
+        }
+        ctx.detail(&format!("{:>12}  {}{nodes}", format_duration(phase.time), phase.name))?;
+        list.push(entry);
     }
     report.set("phases", Value::Array(list));
     let before = counts_json(&compiled.ops_before);

@@ -96,6 +96,7 @@ impl Backend for Fake {
         let phase = |name: &str, ir: &str| Phase {
             name: name.into(),
             time: Duration::from_millis(1),
+            nodes: Some((2, 1)),
             ir: (request.keep_ir != KeepIr::No).then(|| ir.to_string()),
         };
         if let Some(output) = &request.output {

@@ -5,7 +5,8 @@ use crate::diag::{Class, Diagnostic};
 use autoglm_ir::graph::{Guard, check_signature};
 use autoglm_ir::op::{EvalCx, InferCx, normalise_axis};
 use autoglm_ir::{
-    Attr, Attrs, Cond, ConstData, DType, Def, Dim, Graph, OpId, Tensor, TensorType, ValueId, dim, tensor,
+    Attr, Attrs, Cond, ConstData, DType, Def, Dim, Graph, OpId, Tensor, TensorType, ValueId, dim, interp,
+    tensor,
 };
 use std::sync::Arc;
 
@@ -16,6 +17,10 @@ pub(crate) type Outs = Res<Vec<ValueId>>;
 
 /// Constants of at most this many elements are computed while importing.
 const FOLD_ELEMS_MAX: usize = 4096;
+/// Elements that one such computation may read, compute and write: a window of few elements may have many taps.
+const FOLD_WORK_MAX: u64 = 1 << 22;
+/// The same for all of them together.
+const FOLD_TOTAL_WORK_MAX: u64 = 1 << 29;
 
 /// The graph under construction and the place that messages name.
 pub(crate) struct Cx {
@@ -25,6 +30,8 @@ pub(crate) struct Cx {
     pub(crate) loc: Arc<str>,
     /// Operator type of the ONNX node being imported.
     pub(crate) op_type: String,
+    /// What folding has spent of [`FOLD_TOTAL_WORK_MAX`].
+    pub(super) fold_work: u64,
 }
 
 /// An integer attribute.
@@ -141,7 +148,7 @@ impl Cx {
     }
 
     /// The results of an operator, if all its arguments are small constants.
-    fn folded(&self, op: OpId, attrs: &Attrs, args: &[ValueId]) -> Option<Vec<Tensor>> {
+    fn folded(&mut self, op: OpId, attrs: &Attrs, args: &[ValueId]) -> Option<Vec<Tensor>> {
         let small =
             args.iter().all(|a| self.graph.ty(*a).numel().as_usize().is_some_and(|n| n <= FOLD_ELEMS_MAX));
         if !small {
@@ -155,6 +162,12 @@ impl Cx {
         if !cx.guards.into_inner().is_empty() {
             return None;
         }
+        let cost = interp::eval_cost(op, attrs, &tys, &types)?;
+        let host = interp::depends_on_host(op, &types);
+        if host || cost > FOLD_WORK_MAX || self.fold_work.saturating_add(cost) > FOLD_TOTAL_WORK_MAX {
+            return None;
+        }
+        self.fold_work += cost;
         let outs = types.iter().map(|t| Some((t.dtype, t.concrete()?))).collect::<Option<Vec<_>>>()?;
         if outs.iter().any(|(_, s)| tensor::numel(s).is_none_or(|n| n > FOLD_ELEMS_MAX)) {
             return None;

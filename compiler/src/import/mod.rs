@@ -73,6 +73,7 @@ pub fn import(model: &ModelFile, options: &ImportOptions) -> Result<Imported, Ve
             graph: Graph { name: onnx.name.clone(), ..Graph::default() },
             loc: "".into(),
             op_type: String::new(),
+            fold_work: 0,
         },
         scope: HashMap::new(),
         broken: HashSet::new(),

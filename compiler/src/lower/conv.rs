@@ -1,10 +1,10 @@
 //! Convolutions: the channels-last f32 kernel for constant weights, or a TileIR loop for everything else.
 
-use super::matmul::{f32s, store_f32};
+use super::matmul::f32s;
 use super::movement::{Fill, padded};
 use super::tile::{Body, strides};
 use super::{Failure, Lowering};
-use autoglm_ir::{DType, Dim, Node, interp};
+use autoglm_ir::{DType, Dim, Node, Tensor};
 use autoglm_runtime::cpu::pack;
 use autoglm_runtime::program::{self as rt, StepKind};
 use autoglm_runtime::tile::{BinaryOp, Instr, LaneId, ReduceOp, TileProgram};
@@ -25,22 +25,28 @@ fn pads(node: &Node, rank: usize, first: usize) -> (Vec<Dim>, Vec<Dim>) {
     both
 }
 
+/// The weight as the kernel reads it.
+fn pack_weight(weight: &Tensor, groups: usize) -> Result<Vec<f32>, Failure> {
+    let &[m, per_group, kh, kw] = weight.shape.as_slice() else {
+        return Err(Failure::Invalid(format!("a weight of rank {}", weight.shape.len())));
+    };
+    let shape = pack::ConvWeights { m, c: per_group, kernel: [kh, kw], groups };
+    let too_large = || Failure::Unsupported(format!("a weight of {:?} in {groups} groups", weight.shape));
+    let mut packed = vec![0f32; pack::packed_conv_len(&shape).ok_or_else(too_large)?];
+    pack::pack_conv(&f32s(&weight.data), &shape, &mut packed).map_err(|e| Failure::Invalid(e.to_string()))?;
+    Ok(packed)
+}
+
 fn kernel(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
     let x = cx.graph.ty(node.args[0]).clone();
     let Some(weight_id) = cx.graph.constant(node.args[1]) else {
         return Err(Failure::Invalid("a channels-last convolution needs a constant weight".into()));
     };
-    let weight = interp::const_tensor(cx.graph, weight_id).map_err(Failure::Invalid)?;
-    let &[m, per_group, kh, kw] = weight.shape.as_slice() else {
-        return Err(Failure::Invalid(format!("a weight of rank {}", weight.shape.len())));
-    };
     let groups = node.attrs.int("groups").max(1) as usize;
-    let shape = pack::ConvWeights { m, c: per_group, kernel: [kh, kw], groups };
-    let too_large = || Failure::Unsupported(format!("a weight of {:?} in {groups} groups", weight.shape));
-    let mut packed = vec![0f32; pack::packed_conv_len(&shape).ok_or_else(too_large)?];
-    pack::pack_conv(&f32s(&weight.data), &shape, &mut packed).map_err(|e| Failure::Invalid(e.to_string()))?;
-    drop(weight);
-    let weight = store_f32(cx, &packed)?;
+    let Some(&[m, _, kh, kw]) = cx.graph.ty(node.args[1]).concrete().as_deref() else {
+        return Err(Failure::Invalid(format!("a weight of type {}", cx.graph.ty(node.args[1]))));
+    };
+    let weight = cx.packed(weight_id, groups, |weight| pack_weight(weight, groups))?;
     let mut source = cx.value(node.args[0])?;
     let (before, after) = pads(node, 4, 1);
     if before.iter().chain(&after).any(|p| !p.is(0)) {

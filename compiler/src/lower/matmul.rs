@@ -3,7 +3,7 @@
 use super::tile::{Body, broadcast_strides, strides};
 use super::{Failure, Lowering};
 use autoglm_ir::dim::product;
-use autoglm_ir::{DType, Def, Dim, Node, ValueId, interp};
+use autoglm_ir::{DType, Def, Dim, Node, ValueId};
 use autoglm_runtime::cpu::pack;
 use autoglm_runtime::program::{self as rt, Access, StepKind};
 use autoglm_runtime::tile::{BinaryOp, Instr, ReduceOp};
@@ -125,14 +125,15 @@ fn packed_product(cx: &mut Lowering<'_>, node: &Node, a: Factor, b: rt::ValueId)
 /// Packs a constant right factor and stores it.
 fn packed_weight(cx: &mut Lowering<'_>, v: ValueId) -> Result<rt::ValueId, Failure> {
     let Some(id) = cx.graph.constant(v) else { return Err(Failure::Invalid("not a constant".into())) };
-    let tensor = interp::const_tensor(cx.graph, id).map_err(Failure::Invalid)?;
-    let rank = tensor.shape.len();
-    let (k, n) = (tensor.shape[rank - 2], tensor.shape[rank - 1]);
-    let source = f32s(&tensor.data);
-    let too_large = || Failure::Unsupported(format!("a weight of {k} x {n} overflows"));
-    let mut packed = vec![0f32; pack::packed_gemm_len(k, n).ok_or_else(too_large)?];
-    pack::pack_gemm_b(&source, k, n, n, 1, &mut packed).map_err(|e| Failure::Invalid(e.to_string()))?;
-    store_f32(cx, &packed)
+    cx.packed(id, 0, |tensor| {
+        let rank = tensor.shape.len();
+        let (k, n) = (tensor.shape[rank - 2], tensor.shape[rank - 1]);
+        let source = f32s(&tensor.data);
+        let too_large = || Failure::Unsupported(format!("a weight of {k} x {n} overflows"));
+        let mut packed = vec![0f32; pack::packed_gemm_len(k, n).ok_or_else(too_large)?];
+        pack::pack_gemm_b(&source, k, n, n, 1, &mut packed).map_err(|e| Failure::Invalid(e.to_string()))?;
+        Ok(packed)
+    })
 }
 
 /// Stores floats as a one-dimensional value.

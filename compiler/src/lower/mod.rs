@@ -16,10 +16,11 @@ mod shape;
 mod tile;
 
 use crate::codes;
-use autoglm_ir::{Cond, ConstId, DType, Def, Dim, Graph, Node, OpId, ValueId, interp};
+use autoglm_ir::{Cond, ConstId, DType, Def, Dim, Graph, Node, OpId, Tensor, ValueId, interp};
 use autoglm_runtime::elem::ElemType;
 use autoglm_runtime::program as rt;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 /// Takes the bytes of weights as they are made, so that they need not all be in memory.
 pub trait WeightSink {
@@ -100,6 +101,10 @@ pub(crate) struct Lowering<'g> {
     program: rt::Program,
     map: Vec<Option<rt::ValueId>>,
     consts: HashMap<ConstId, rt::ValueId>,
+    /// Packed forms of constants, by the number of groups that they are packed in; 0 for a matrix.
+    packed: HashMap<(ConstId, usize), rt::ValueId>,
+    /// Constants of one element.
+    scalars: HashMap<ConstId, Tensor>,
     tiles: HashMap<String, u32>,
     weights: &'g mut dyn WeightSink,
     loc: String,
@@ -133,6 +138,8 @@ pub fn lower_named(
         program: rt::Program::default(),
         map: vec![None; graph.values.len()],
         consts: HashMap::new(),
+        packed: HashMap::new(),
+        scalars: HashMap::new(),
         tiles: HashMap::new(),
         weights,
         loc: String::new(),
@@ -317,6 +324,32 @@ impl Lowering<'_> {
         let value = self.store(tensor.dtype, &dims, &tensor.data)?;
         self.consts.insert(id, value);
         Ok(value)
+    }
+
+    /// The packed form of a constant, made on first use: the recipe of a constant with many uses is evaluated once.
+    fn packed(
+        &mut self,
+        id: ConstId,
+        groups: usize,
+        pack: impl FnOnce(&Tensor) -> Result<Vec<f32>, Failure>,
+    ) -> Result<rt::ValueId, Failure> {
+        if let Some(done) = self.packed.get(&(id, groups)) {
+            return Ok(*done);
+        }
+        let tensor = interp::const_tensor(self.graph, id).map_err(Failure::Invalid)?;
+        let value = matmul::store_f32(self, &pack(&tensor)?)?;
+        self.packed.insert((id, groups), value);
+        Ok(value)
+    }
+
+    /// The only element of a constant.
+    fn scalar(&mut self, id: ConstId) -> Result<&Tensor, Failure> {
+        match self.scalars.entry(id) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(slot) => {
+                Ok(slot.insert(interp::const_tensor(self.graph, id).map_err(Failure::Invalid)?))
+            }
+        }
     }
 
     /// Stores bytes in the weights section as a value.

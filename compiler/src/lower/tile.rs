@@ -1,7 +1,7 @@
 //! Building TileIR loops and their accesses.
 
 use super::{Failure, Lowering, elementwise};
-use autoglm_ir::{DType, Def, Dim, ValueId, interp};
+use autoglm_ir::{DType, Def, Dim, ValueId};
 use autoglm_runtime::program::{self as rt, Access, StepKind};
 use autoglm_runtime::tile::{Instr, Lane, LaneId, TileProgram};
 use std::collections::HashMap;
@@ -97,8 +97,8 @@ impl Body {
                 elementwise::round(self, root, cx.graph.ty(v).dtype)?
             }
             Def::Const(id) if cx.graph.ty(v).numel().is(1) => {
-                let tensor = interp::const_tensor(cx.graph, id).map_err(Failure::Invalid)?;
-                self.scalar(&tensor)
+                let tensor = cx.scalar(id)?;
+                self.scalar(tensor)
             }
             _ => {
                 let id = cx.value(v)?;

@@ -65,7 +65,7 @@ pub fn parse_sample(op: OpId, text: &str) -> Result<(Vec<TensorType>, Attrs), St
 }
 
 /// Parses attributes of an operator in braces, as they are printed.
-pub(crate) fn parse_attrs(op: OpId, text: &str) -> Result<Attrs, String> {
+pub fn parse_attrs(op: OpId, text: &str) -> Result<Attrs, String> {
     let (types, attrs) = parse_sample(op, text)?;
     if types.is_empty() { Ok(attrs) } else { Err("attributes come without types".into()) }
 }
