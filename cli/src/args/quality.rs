@@ -1,17 +1,18 @@
 //! Arguments of the commands that look at things and judge them: `inspect`, `verify`, `conformance`.
 
 use super::{EngineArgs, FeedArgs, Isa};
+use crate::spec::parse_binding;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
 /// A part of what `inspect` shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Section {
-    /// Inputs and outputs.
+    /// Inputs, outputs and the bounds of their symbols.
     Io,
-    /// How many of each operation.
+    /// How many of each operation and of each kind of step.
     Ops,
-    /// Sizes.
+    /// Sizes of the sections, and the memory of a run.
     Memory,
     /// What built it, from what.
     Manifest,
@@ -29,6 +30,9 @@ pub struct InspectArgs {
     #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT",
           default_values_t = [Section::Io, Section::Ops, Section::Memory])]
     pub show: Vec<Section>,
+    /// Extent of a symbolic dimension, for the memory of a run; others are the smallest allowed. May be repeated
+    #[arg(short = 'D', long = "dim", value_name = "SYM=N", value_parser = parse_binding)]
+    pub dims: Vec<(String, u64)>,
 }
 
 /// Arguments of `verify`.

@@ -7,6 +7,7 @@ mod ratchet;
 
 use super::{Ctx, resolve_threads};
 use crate::args::ConformanceArgs;
+use crate::codes;
 use crate::error::{CliError, Exit};
 use crate::files;
 use crate::report::{Report, Table};
@@ -17,8 +18,10 @@ use std::path::Path;
 
 pub(super) fn run(ctx: &mut Ctx<'_>, args: &ConformanceArgs) -> Result<Report, CliError> {
     let cases = cases::find(&args.dir, args.filter.as_deref())?;
-    let outcomes = judge::run_all(ctx.backend, &cases, How::new(args), resolve_threads(args.jobs));
+    let jobs = resolve_threads(args.jobs);
+    let outcomes = judge::run_all(ctx.backend, &cases, How::new(args), jobs);
     let mut report = Report::new();
+    report.set("jobs", jobs);
     show(&mut report, &outcomes);
     let error = match &args.ratchet {
         Some(path) => hold(path, &outcomes, args)?,
@@ -51,7 +54,8 @@ fn hold(path: &Path, outcomes: &[Outcome], args: &ConformanceArgs) -> Result<Opt
         error = lines.first().map(|first| {
             let message =
                 format!("{} cases differ from {}; the first is {first}", lines.len(), path.display());
-            CliError::new("E0942", Exit::Accuracy, message).help("if that is right, record it with --bless")
+            CliError::new(codes::RATCHET, Exit::Accuracy, message)
+                .help("if that is right, record it with --bless")
         });
         error = error.map(|e| CliError { details: lines, ..e });
     }
@@ -66,7 +70,8 @@ fn failed(outcomes: &[Outcome], bad: &dyn Fn(&Outcome) -> bool, what: &str) -> O
     let details: Vec<String> =
         outcomes.iter().filter(|o| bad(o)).map(|o| format!("{}: {}", o.name, o.why)).collect();
     let message = format!("{} of {} cases {what}", details.len(), outcomes.len());
-    (!details.is_empty()).then(|| CliError { details, ..CliError::new("E0942", Exit::Accuracy, message) })
+    (!details.is_empty())
+        .then(|| CliError { details, ..CliError::new(codes::RATCHET, Exit::Accuracy, message) })
 }
 
 fn count(outcomes: &[Outcome], verdict: Verdict) -> usize {

@@ -1,6 +1,9 @@
 //! A made-up compiler and runtime. The model's file name decides what it computes: `double` gives y = 2x, `triple`
 //! y = 3x, `bf16` y = 2 in bf16; other names are refused in different ways.
 
+#[path = "../folder/mod.rs"]
+mod folder;
+
 use autoglm::args::{Cli, Command};
 use autoglm::backend::*;
 use autoglm::cmd::{Ctx, dispatch};
@@ -11,6 +14,7 @@ use autoglm::spec::unknown_name;
 use autoglm::tensor::{Array, to_f64};
 use autoglm_runtime::elem::ElemType;
 use clap::Parser;
+pub(crate) use folder::Folder;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -59,17 +63,33 @@ impl Engine for FakeEngine {
         self.y.clone().map(|y| vec![y]).ok_or_else(|| CliError::new("E0600", Exit::Bug, "not run"))
     }
 
-    fn taps(&mut self) -> Result<Vec<(String, Array)>, CliError> {
-        Ok(vec![("hidden".into(), self.scaled(1.0)), ("y:0".into(), self.scaled(self.factor))])
+    fn taps(&mut self, _: &Path) -> Result<Taps, CliError> {
+        let tap = |node: &str, value: &str, factor| Tap {
+            node: node.into(),
+            value: value.into(),
+            array: self.scaled(factor),
+        };
+        Ok(Taps { list: vec![tap("/copy", "hidden", 1.0), tap("/mul", "y:0", self.factor)], note: None })
     }
 
     fn describe(&self) -> Description {
         Description {
             ops: vec![("Mul".into(), 1)],
-            memory: vec![("weights".into(), 2048)],
+            step_kinds: vec![("Tile".into(), 1)],
+            symbols: vec![SymbolRange { name: "batch".into(), min: 2, max: Some(8) }],
+            sections: vec![("weights".into(), 2048)],
             manifest: vec![("producer".into(), "a\x1b[31m".into())],
             steps: vec![["Tile".into(), "/mul".into(), "f32[batch,3]".into()]],
         }
+    }
+
+    fn execution(&self) -> Option<Execution> {
+        Some(Execution { threads: 1, isa: "scalar", mapped: false })
+    }
+
+    fn memory(&self) -> Option<MemoryUse> {
+        let arena = self.x.first()?.bytes.len() as u64;
+        Some(MemoryUse { arena, lower_bound: arena, scratch: 0 })
     }
 
     fn flops(&self) -> Option<f64> {
@@ -111,7 +131,9 @@ impl Backend for Fake {
             };
             return Ok(Box::new(FakeEngine { signature, factor: 0.0, x: Vec::new(), y: None }));
         }
-        let factor = match (whole.contains("double"), whole.contains("triple")) {
+        // What `compile` wrote doubles.
+        let made = std::fs::read_to_string(path).is_ok_and(|text| text.starts_with("engine of"));
+        let factor = match (made || whole.contains("double"), whole.contains("triple")) {
             (true, _) => 2.0,
             (_, true) => 3.0,
             _ if whole.contains("panic") => panic!("a bug in the compiler"),
@@ -185,42 +207,4 @@ fn on(backend: &dyn Backend, line: &[&str], stdin: &str, program: Option<PathBuf
 /// [`autoglm_with`] without input.
 pub(crate) fn autoglm(line: &[&str]) -> Result<Ran, CliError> {
     autoglm_with(line, "", None)
-}
-
-/// An empty folder that is removed in the end.
-pub(crate) struct Folder(PathBuf);
-
-impl Folder {
-    pub(crate) fn new(name: &str) -> Folder {
-        let path = std::env::temp_dir().join(format!("autoglm-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).unwrap();
-        Folder(path)
-    }
-
-    pub(crate) fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().to_string()
-    }
-
-    pub(crate) fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> String {
-        let path = self.path(name);
-        std::fs::create_dir_all(Path::new(&path).parent().unwrap()).unwrap();
-        std::fs::write(&path, bytes).unwrap();
-        path
-    }
-
-    pub(crate) fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = std::fs::read_dir(&self.0)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

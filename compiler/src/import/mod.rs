@@ -4,7 +4,6 @@
 //! each node through its row in the table of importers, which decomposes it into IR operators of one canonical meaning
 //! whatever the operator set version. Declared shapes are hints: what counts is inferred.
 
-pub mod codes;
 mod cx;
 mod declared;
 mod dims;
@@ -14,6 +13,7 @@ mod ops;
 mod unsupported;
 mod values;
 
+pub(crate) use crate::codes;
 use crate::diag::{Class, Diagnostic};
 use crate::onnx::proto::{GraphProto, NodeProto};
 use crate::onnx::scope::{Opsets, opset_imports};

@@ -15,6 +15,7 @@ mod reduce;
 mod shape;
 mod tile;
 
+use crate::codes;
 use autoglm_ir::{Cond, ConstId, DType, Def, Dim, Graph, Node, OpId, Tensor, ValueId, interp};
 use autoglm_runtime::elem::ElemType;
 use autoglm_runtime::program as rt;
@@ -31,7 +32,7 @@ pub trait WeightSink {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{code}: {op} {loc:?}: {message}")]
 pub struct LowerError {
-    /// `E04xx`.
+    /// One of [`codes`], `E04xx`.
     pub code: &'static str,
     /// Operator.
     pub op: String,
@@ -109,8 +110,27 @@ pub(crate) struct Lowering<'g> {
     loc: String,
 }
 
+/// A value of the graph that the program computes as a value of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedValue {
+    /// ONNX name of the value.
+    pub name: String,
+    /// ONNX name of the node that computes it.
+    pub node: String,
+    /// The program's value.
+    pub value: rt::ValueId,
+}
+
 /// Lowers a whole graph; weights go to the sink as they are made.
 pub fn lower(graph: &Graph, weights: &mut dyn WeightSink) -> Result<rt::Program, Vec<LowerError>> {
+    lower_named(graph, weights).map(|(program, _)| program)
+}
+
+/// As [`lower`], with the values of the program that hold a value with an ONNX name, in execution order.
+pub fn lower_named(
+    graph: &Graph,
+    weights: &mut dyn WeightSink,
+) -> Result<(rt::Program, Vec<NamedValue>), Vec<LowerError>> {
     let mut lowering = Lowering {
         graph,
         plan: fusion::Plan::of(graph),
@@ -142,15 +162,16 @@ pub fn lower(graph: &Graph, weights: &mut dyn WeightSink) -> Result<rt::Program,
         return Err(errors);
     }
     lowering.outputs().and_then(|()| lowering.guards()).map_err(whole)?;
+    let names = lowering.names();
     lowering.program.shape = lowering.shape.program;
-    Ok(lowering.program)
+    Ok((lowering.program, names))
 }
 
 fn error(failure: Failure, op: &str, loc: &str) -> LowerError {
     let (code, message) = match failure {
-        Failure::Unsupported(m) => ("E0401", m),
-        Failure::Invalid(m) => ("E0402", m),
-        Failure::Io(e) => ("E0403", format!("the engine could not be written: {e}")),
+        Failure::Unsupported(m) => (codes::LOWER_UNSUPPORTED, m),
+        Failure::Invalid(m) => (codes::LOWER_INVALID, m),
+        Failure::Io(e) => (codes::LOWER_IO, format!("the engine could not be written: {e}")),
     };
     LowerError { code, op: op.into(), loc: loc.into(), message }
 }
@@ -192,6 +213,20 @@ pub(crate) fn elem(dtype: DType) -> Result<ElemType, Failure> {
 }
 
 impl Lowering<'_> {
+    fn names(&self) -> Vec<NamedValue> {
+        let outs = self.graph.nodes.iter().flat_map(|node| node.outs.iter().map(move |out| (node, *out)));
+        let named = outs.filter_map(|(node, out)| {
+            let (name, value) = (&self.graph.value(out).name, self.map[out.0 as usize]?);
+            let own = self.program.values[value as usize].storage == rt::Storage::Temp;
+            (own && !name.is_empty()).then(|| NamedValue {
+                name: name.clone(),
+                node: node.loc.to_string(),
+                value,
+            })
+        });
+        named.collect()
+    }
+
     fn inputs(&mut self) -> Result<(), Failure> {
         for &input in &self.graph.inputs {
             let value = self.graph.value(input);

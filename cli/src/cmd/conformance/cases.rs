@@ -1,5 +1,6 @@
 //! Finding ONNX test cases: folders with `model.onnx` and `test_data_set_N/{input,output}_M.pb`.
 
+use crate::codes;
 use crate::error::{CliError, Exit};
 use crate::files;
 use std::collections::BTreeMap;
@@ -37,7 +38,7 @@ pub(super) fn find(dir: &Path, filter: Option<&str>) -> Result<Vec<Case>, CliErr
     let manifest = manifest(&dir.join("manifest.tsv"))?;
     if let Some(missing) = manifest.keys().find(|name| !found.contains_key(*name)) {
         let message = format!("{} lists {missing}, which is not there", dir.join("manifest.tsv").display());
-        return Err(CliError::new("E0944", Exit::Invalid, message).help("generate the suite again"));
+        return Err(CliError::new(codes::NO_CASE, Exit::Invalid, message).help("generate the suite again"));
     }
     let wanted = |name: &str| filter.is_none_or(|sub| name.contains(sub));
     let cases: Vec<Case> = found
@@ -47,7 +48,9 @@ pub(super) fn find(dir: &Path, filter: Option<&str>) -> Result<Vec<Case>, CliErr
         .collect();
     if cases.is_empty() {
         let message = format!("no case found in {}", dir.display());
-        return Err(CliError::new("E0944", Exit::Invalid, message).help("a case is a folder with model.onnx"));
+        return Err(
+            CliError::new(codes::NO_CASE, Exit::Invalid, message).help("a case is a folder with model.onnx")
+        );
     }
     Ok(cases)
 }
@@ -92,7 +95,7 @@ fn manifest(path: &Path) -> Result<BTreeMap<String, Allowed>, CliError> {
     let rows = text.lines().skip(1).map(|line| {
         row(line).ok_or_else(|| {
             let message = format!("{}: \"{line}\" is not suite, case, rtol, atol", path.display());
-            CliError::new("E0944", Exit::Invalid, message)
+            CliError::new(codes::NO_CASE, Exit::Invalid, message)
         })
     });
     rows.collect()
@@ -113,7 +116,7 @@ pub(super) fn data_sets(dir: &Path) -> Result<Vec<PathBuf>, CliError> {
     sets.sort();
     if sets.is_empty() {
         let message = format!("{} has no test_data_set_N", dir.display());
-        return Err(CliError::new("E0944", Exit::Invalid, message));
+        return Err(CliError::new(codes::NO_CASE, Exit::Invalid, message));
     }
     Ok(sets)
 }

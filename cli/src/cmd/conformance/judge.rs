@@ -3,6 +3,7 @@
 use super::cases::{Allowed, Case, data_sets};
 use crate::args::{ConformanceArgs, Isa};
 use crate::backend::{Backend, OpenOptions};
+use crate::codes;
 use crate::compare::{Tolerance, compare};
 use crate::error::{CliError, Exit, escape};
 use crate::feed::load_folder;
@@ -143,7 +144,7 @@ fn try_one(backend: &dyn Backend, case: &Case, how: How) -> Result<(), CliError>
             let result = compare(&ours, &reference, &tolerance(case.allowed, port.elem));
             if !result.pass {
                 let message = format!("output \"{}\": {}", port.name, result.summary());
-                return Err(CliError::new("E0940", Exit::Accuracy, message));
+                return Err(CliError::new(codes::ACCURACY, Exit::Accuracy, message));
             }
         }
     }

@@ -2,6 +2,7 @@
 //! passes although the list says that it is refused has to be recorded, so that it stays.
 
 use super::judge::{Outcome, Verdict};
+use crate::codes;
 use crate::error::{CliError, Exit};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -54,7 +55,7 @@ impl Ratchet {
     pub(super) fn parse(text: &str, path: &Path) -> Result<Ratchet, CliError> {
         let bad = |line: &str| {
             let message = format!("{}: \"{line}\" is not a row of the ratchet", path.display());
-            CliError::new("E0944", Exit::Invalid, message).help("write it again with --bless")
+            CliError::new(codes::NO_CASE, Exit::Invalid, message).help("write it again with --bless")
         };
         let mut lines = text.lines();
         let header = lines.next().unwrap_or_default();

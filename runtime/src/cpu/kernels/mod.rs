@@ -10,6 +10,7 @@ mod gemm;
 pub mod matmul;
 pub mod norm;
 pub mod pool;
+pub mod probe;
 mod simd;
 pub mod softmax;
 pub mod table;
