@@ -9,7 +9,7 @@ use crate::tile::{SharedBytes, TileError};
 use std::cell::RefCell;
 
 /// Most arguments, and most outputs, of one loop nest.
-const OPERANDS_MAX: usize = 128;
+pub(super) const OPERANDS_MAX: usize = 128;
 
 /// Point-instructions below which another worker costs more than it saves.
 const POINTS_PER_WORKER: usize = 16 << 10;
@@ -17,6 +17,11 @@ const POINTS_PER_WORKER: usize = 16 << 10;
 thread_local! {
     /// Registers of this worker's loops: grown by the first run of a plan, kept from step to step.
     static SCRATCH: RefCell<TileScratch> = RefCell::new(TileScratch::new());
+}
+
+/// Calls `f` with this worker's registers.
+pub(super) fn with_scratch<R>(f: impl FnOnce(&mut TileScratch) -> R) -> R {
+    SCRATCH.with_borrow_mut(f)
 }
 
 struct Tile {
@@ -79,8 +84,6 @@ impl Call for Tile {
         }
         let (reads, writes) = (&reads[..self.args.len()], &writes[..self.outs.len()]);
         let fail = |e: TileError| RunError::Footprint { step: self.step.clone(), detail: e.to_string() };
-        SCRATCH
-            .with_borrow_mut(|scratch| run(&self.plan, self.isa, scratch, reads, writes, part, parts))
-            .map_err(fail)
+        with_scratch(|scratch| run(&self.plan, self.isa, scratch, reads, writes, part, parts)).map_err(fail)
     }
 }
