@@ -367,6 +367,41 @@ pub enum StepKind {
         /// The elements.
         elems: Vec<Reg>,
     },
+    /// f32 scaled dot-product attention: `out[b,h,i,:] = sum_j softmax_j(scale * q[b,h,i,:] . k[b,g,j,:] + mask[b,h,i,j])
+    /// v[b,g,j,:]`, `g = h / (heads / kv_heads)`. args: q, k, v, then mask if `mask`. Rows whose scores are all negative
+    /// infinity (or none, or NaN) give NaN. A value that is NaN or infinite can make NaN of rows that weigh it with 0.
+    Attention {
+        /// Batches.
+        batch: Reg,
+        /// Query heads.
+        heads: Reg,
+        /// Key heads; divides `heads`.
+        kv_heads: Reg,
+        /// Queries.
+        q_len: Reg,
+        /// Keys.
+        kv_len: Reg,
+        /// Columns of queries and keys.
+        head_dim: Reg,
+        /// Columns of values and the output.
+        v_dim: Reg,
+        /// Factor of the products.
+        scale: f32,
+        /// Over batch, heads, q_len, head_dim.
+        q: Access,
+        /// Over batch, kv_heads, kv_len, head_dim.
+        k: Access,
+        /// Over batch, kv_heads, kv_len, v_dim.
+        v: Access,
+        /// Over batch, heads, q_len, v_dim. Its elements are distinct.
+        out: Access,
+        /// Over batch, heads, q_len, kv_len.
+        mask: Option<Access>,
+        /// Query `i` sees only keys `j <= i + offset`.
+        causal: Option<Reg>,
+        /// Rows whose scores are all negative infinity (or none, or NaN) give zeros instead of NaN.
+        zero_masked: bool,
+    },
 }
 
 /// How a scattered update meets the element that is there.
@@ -397,6 +432,7 @@ impl StepKind {
             StepKind::ScatterElements { .. } => "ScatterElements",
             StepKind::TopK { .. } => "TopK",
             StepKind::Dims { .. } => "Dims",
+            StepKind::Attention { .. } => "Attention",
         }
     }
 }

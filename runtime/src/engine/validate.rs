@@ -366,6 +366,7 @@ impl Cx<'_> {
                 }
                 self.all_regs(elems)
             }
+            StepKind::Attention { .. } => self.attention(step),
             other => self.indexed(step, other),
         }
     }
@@ -410,6 +411,33 @@ impl Cx<'_> {
         self.all_regs(extents)?;
         pairs.iter().try_for_each(|pair| self.all_regs(*pair))?;
         accesses.into_iter().try_for_each(|access| self.access(access, 3))
+    }
+
+    fn attention(&self, step: &Step) -> Result<(), String> {
+        let StepKind::Attention {
+            batch,
+            heads,
+            kv_heads,
+            q_len,
+            kv_len,
+            head_dim,
+            v_dim,
+            scale: _,
+            q,
+            k,
+            v,
+            out,
+            mask,
+            causal,
+            zero_masked: _,
+        } = &step.kind
+        else {
+            return Err("has no check".into());
+        };
+        self.counts(step, 3 + usize::from(mask.is_some()), Some(ElemType::F32))?;
+        self.all_regs(&[*batch, *heads, *kv_heads, *q_len, *kv_len, *head_dim, *v_dim])?;
+        causal.iter().try_for_each(|offset| self.reg(*offset))?;
+        [q, k, v, out].into_iter().chain(mask).try_for_each(|access| self.access(access, 4))
     }
 
     /// Gathers, scatters and top-k.

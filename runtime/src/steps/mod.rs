@@ -2,6 +2,7 @@
 //! plan is made and runs it later without further checks of sizes. What depends on tensor contents, such as indices,
 //! is checked at use.
 
+mod attention;
 mod conv;
 mod dims;
 mod epilogue;
@@ -64,6 +65,7 @@ pub fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, RunError> 
         StepKind::TopK { .. } => top_k::resolve(step, cx),
         StepKind::Gather { .. } => gather::resolve(step, cx),
         StepKind::Dims { .. } => dims::resolve(step, cx),
+        StepKind::Attention { .. } => attention::resolve(step, cx),
     }
 }
 

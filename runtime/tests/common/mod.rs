@@ -196,7 +196,7 @@ fn all_kinds_steps() -> Vec<Step> {
     let (n, one) = (0, 1);
     let access = |rank: usize| Access { offset: 2, strides: vec![one; rank] };
     let pair = [one, one];
-    let [product, convolution] = contractions();
+    let [product, convolution, attention] = contractions();
     vec![
         step(
             "tile",
@@ -243,13 +243,14 @@ fn all_kinds_steps() -> Vec<Step> {
             &[7, 1, 2],
             &[8],
         ),
+        attention,
         step("dims", StepKind::Dims { elems: vec![n] }, &[], &[10]),
         step("gather", StepKind::Gather { outer: one, axis: n, inner: n, count: one }, &[8, 10], &[3]),
     ]
 }
 
-/// Steps with epilogues.
-fn contractions() -> [Step; 2] {
+/// Steps with epilogues, and attention.
+fn contractions() -> [Step; 3] {
     let (n, one) = (0, 1);
     let access = |rank: usize| Access { offset: 2, strides: vec![one; rank] };
     let pair = [one, one];
@@ -288,6 +289,28 @@ fn contractions() -> [Step; 2] {
             },
             &[4, 0, 1, 0],
             &[5],
+        ),
+        step(
+            "attention",
+            StepKind::Attention {
+                batch: one,
+                heads: n,
+                kv_heads: n,
+                q_len: one,
+                kv_len: n,
+                head_dim: one,
+                v_dim: one,
+                scale: 0.5,
+                q: access(4),
+                k: access(4),
+                v: access(4),
+                out: access(4),
+                mask: Some(access(4)),
+                causal: Some(one),
+                zero_masked: true,
+            },
+            &[8, 8, 0, 0],
+            &[9],
         ),
     ]
 }

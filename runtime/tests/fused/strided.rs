@@ -179,11 +179,11 @@ fn outputs_that_overlap_or_leave_their_values_are_refused() {
             build
         };
         attempt(false, &|_, _| ()).run(autoglm_runtime::cpu::Isa::Scalar, 1).unwrap();
-        for d in 0..lines {
-            for stride in [0, 7, i64::MIN, i64::MAX, -8, good[d] as i64 * 2] {
+        for (d, &own) in good.iter().enumerate() {
+            for stride in [0, 7, i64::MIN, i64::MAX, -8, own as i64 * 2] {
                 attempt(false, &|build, access| access.strides[d] = build.signed(stride)).refusal();
             }
-            for stride in [i64::MIN, i64::MAX, -8, good[d] as i64 * 2] {
+            for stride in [i64::MIN, i64::MAX, -8, own as i64 * 2] {
                 attempt(true, &|build, access| access.strides[d] = build.signed(stride)).refusal();
             }
         }

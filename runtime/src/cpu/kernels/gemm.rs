@@ -369,7 +369,13 @@ impl Gemm<'_> {
 ///
 /// # Safety
 /// Elements `i * row + j * col` of `src` are valid for reading, and `depth * 32` of `dst` for writing.
-unsafe fn pack_panel(src: *const f32, [row, col]: [isize; 2], depth: usize, cols: usize, dst: *mut f32) {
+pub(crate) unsafe fn pack_panel(
+    src: *const f32,
+    [row, col]: [isize; 2],
+    depth: usize,
+    cols: usize,
+    dst: *mut f32,
+) {
     /// Columns read in turn, so that B's lines and the written ones both stay in the cache.
     const STRIPE: usize = 8;
     // SAFETY: the caller's promise; `j` stays below 32.

@@ -6,11 +6,13 @@
 //! element of the output exactly once, except that a part may rewrite its own elements before it returns.
 //! Contractions can hand their result to the caller in blocks instead ([`Stage`]).
 
+pub mod attention;
 pub mod conv;
 mod gemm;
 pub mod matmul;
 pub mod norm;
 pub mod pool;
+mod scores;
 mod simd;
 pub mod softmax;
 pub mod stage;
@@ -20,6 +22,7 @@ pub mod view;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub use attention::{AttentionArgs, Heads, attention};
 pub use conv::{ConvArgs, conv, conv_staged};
 pub use matmul::{BatchDim, MATMUL_SCRATCH, MatB, MatMulArgs, matmul, matmul_staged};
 pub use norm::{NormArgs, layer_norm};
