@@ -539,7 +539,9 @@ impl Cx<'_> {
             let fail = |detail: String| invalid(format!("step #{i} {:?}", step.name), detail);
             let mut outs = step.outs.clone();
             outs.sort_unstable();
-            if let Some(twice) = outs.windows(2).find(|pair| pair[0] == pair[1]) {
+            // A loop may write two parts of a value; that they are apart is checked when a plan is made.
+            let twice = outs.windows(2).find(|pair| pair[0] == pair[1]);
+            if let Some(twice) = twice.filter(|_| !matches!(step.kind, StepKind::Tile { .. })) {
                 return Err(fail(format!("writes value {} twice", twice[0])));
             }
             for &arg in &step.args {

@@ -250,6 +250,26 @@ impl Strided {
     }
 }
 
+impl Strided {
+    /// Whether no element is visited twice over a loop nest of `extents`. Sufficient, and true of every strided part of a
+    /// dense tensor.
+    pub fn is_injective(&self, extents: &[usize]) -> bool {
+        let mut steps: Vec<(u64, u64)> = extents
+            .iter()
+            .zip(&self.strides)
+            .filter(|(extent, _)| **extent > 1)
+            .map(|(extent, stride)| (stride.unsigned_abs(), *extent as u64))
+            .collect();
+        steps.sort_unstable();
+        let mut reach = 0u64;
+        steps.iter().all(|&(stride, extent)| {
+            let fits = stride > reach;
+            reach = reach.saturating_add(stride.saturating_mul(extent - 1));
+            fits
+        })
+    }
+}
+
 /// A [`RunError::Footprint`].
 pub fn footprint(step: &Step, detail: String) -> RunError {
     RunError::Footprint { step: step.name.clone(), detail }

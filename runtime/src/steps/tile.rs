@@ -1,6 +1,6 @@
 //! `Tile`: fused loops, run by the blocked TileIR executor.
 
-use super::{Call, PlanCx, footprint};
+use super::{Call, PlanCx, Strided, footprint};
 use crate::error::RunError;
 use crate::memory::Memory;
 use crate::program::{Access, Step, StepKind, ValueId};
@@ -56,10 +56,30 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
     let writes = writes.iter().zip(&step.outs).map(concrete).collect::<Result<Vec<_>, _>>()?;
     let plan = TilePlan::new(program, &dims, &reads, &writes, &lens(&step.args)?, &lens(&step.outs)?)
         .map_err(|e| footprint(step, e.to_string()))?;
+    let kept = dims.len() - usize::from(program.reduce_rank);
+    apart(step, &dims[..kept], &writes)?;
     let instructions = program.body.len().max(1);
     let points = dims.iter().fold(instructions, |p, d| p.saturating_mul(usize::try_from(*d).unwrap_or(0)));
     let (name, args, outs) = (step.name.clone(), step.args.clone(), step.outs.clone());
     Ok(Box::new(Tile { step: name, plan, isa: TileIsa::from(cx.isa), points, args, outs }))
+}
+
+/// Requires accesses that write one value to have no element in common. Sufficient: they have the same strides, and would
+/// be the two halves of one access without repetition.
+fn apart(step: &Step, dims: &[i64], writes: &[ConcreteAccess]) -> Result<(), RunError> {
+    for (i, (a, value)) in writes.iter().zip(&step.outs).enumerate() {
+        for (b, _) in writes.iter().zip(&step.outs).skip(i + 1).filter(|(_, other)| *other == value) {
+            let halves = |step| Strided { offset: 0, strides: [&a.strides[..dims.len()], &[step]].concat() };
+            let extents =
+                dims.iter().map(|&d| usize::try_from(d).unwrap_or(0)).chain([2]).collect::<Vec<_>>();
+            let same = a.strides == b.strides;
+            let distance = b.offset.checked_sub(a.offset);
+            if !same || !distance.is_some_and(|d| halves(d).is_injective(&extents)) {
+                return Err(footprint(step, format!("parts of value {value} that it writes may overlap")));
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Call for Tile {

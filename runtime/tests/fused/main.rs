@@ -7,6 +7,7 @@ mod common;
 
 mod attention;
 mod epilogue;
+mod halves;
 mod inplace;
 mod strided;
 

@@ -6,7 +6,8 @@
 //! far, and the sum of values weighted by them. Few rows, as of a decoder that makes one token, read keys and
 //! values where they are.
 
-use super::gemm::{Rows, pack_panel};
+use super::gemm::Rows;
+use super::panel::pack_panel;
 use super::scores::{DotTile, ScoreRow};
 use super::table::{GemmKernel, Kernels};
 use super::tile::{GemmTile, MAX_ROWS, Taps};
@@ -325,7 +326,7 @@ impl Run<'_> {
 
     /// Packs a block of keys, transposed, and of values.
     unsafe fn pack(&mut self, keys: &Range<usize>) {
-        let args = self.args;
+        let (args, turn) = (self.args, self.kernels.turn);
         let k = self.k.wrapping_offset(args.k.at(self.batch, self.group));
         let [_, _, row, col] = args.k.steps;
         if !self.few {
@@ -337,7 +338,14 @@ impl Run<'_> {
                 let from = k.wrapping_offset(first.cast_signed().wrapping_mul(row));
                 // SAFETY: the caller's promise; a panel has room for `head_dim` rows.
                 unsafe {
-                    pack_panel(from, [col, row], args.head_dim, PANEL.min(keys.end - first), to.as_mut_ptr())
+                    pack_panel(
+                        turn,
+                        from,
+                        [col, row],
+                        args.head_dim,
+                        PANEL.min(keys.end - first),
+                        to.as_mut_ptr(),
+                    )
                 };
             }
         }
@@ -357,7 +365,7 @@ impl Run<'_> {
                 .wrapping_offset(keys.start.cast_signed().wrapping_mul(row))
                 .wrapping_offset(first.cast_signed().wrapping_mul(col));
             // SAFETY: the caller's promise; a panel has room for a row a key.
-            unsafe { pack_panel(from, [row, col], keys.len(), cols, to.as_mut_ptr()) };
+            unsafe { pack_panel(turn, from, [row, col], keys.len(), cols, to.as_mut_ptr()) };
         }
     }
 

@@ -198,6 +198,7 @@ fn checked(
     }
     let depth = taps.count * shape.c;
     let gemm = Gemm {
+        turn: kernels.turn,
         kernel: if pixels <= kernels.gemm_low.tiles.len() { kernels.gemm_low } else { kernels.gemm },
         m: pixels,
         n: per_group,

@@ -8,6 +8,7 @@
 //! until they are final; then the stage's owner takes them from there.
 
 use super::matmul::BatchDim;
+use super::panel::{TurnedPanel, pack_panel};
 use super::table::GemmKernel;
 use super::tile::{GemmTile, MAX_ROWS, Taps};
 use super::{Block, KernelError, Part, Stage, balance, share};
@@ -97,6 +98,8 @@ struct Target<'a> {
 /// A checked problem; sizes are not 0 except `depth` and the number of taps.
 pub(crate) struct Gemm<'a> {
     pub kernel: GemmKernel,
+    /// Packs a panel of B that is contiguous along k.
+    pub turn: unsafe fn(&TurnedPanel),
     pub m: usize,
     pub n: usize,
     /// Elements of a row of A at each tap.
@@ -358,53 +361,8 @@ impl Gemm<'_> {
                     return (start, row);
                 }
                 // SAFETY: the chunk is inside B, and the scratch holds CHUNK rows.
-                unsafe { pack_panel(start, [row, col], chunk.depth.len(), cols, scratch) };
+                unsafe { pack_panel(self.turn, start, [row, col], chunk.depth.len(), cols, scratch) };
                 (scratch.cast_const(), PANEL.cast_signed())
-            }
-        }
-    }
-}
-
-/// Copies `depth` rows of up to 32 columns to `dst`, filling rows to 32 with zeros.
-///
-/// # Safety
-/// Elements `i * row + j * col` of `src` are valid for reading, and `depth * 32` of `dst` for writing.
-pub(crate) unsafe fn pack_panel(
-    src: *const f32,
-    [row, col]: [isize; 2],
-    depth: usize,
-    cols: usize,
-    dst: *mut f32,
-) {
-    /// Columns read in turn, so that B's lines and the written ones both stay in the cache.
-    const STRIPE: usize = 8;
-    // SAFETY: the caller's promise; `j` stays below 32.
-    unsafe {
-        if cols < PANEL {
-            std::ptr::write_bytes(dst, 0, depth * PANEL);
-        }
-        if col == 1 {
-            for i in 0..depth {
-                let from = src.wrapping_offset(i.cast_signed().wrapping_mul(row));
-                std::ptr::copy_nonoverlapping(from, dst.add(i * PANEL), cols);
-            }
-            return;
-        }
-        for stripe in (0..cols).step_by(STRIPE) {
-            let width = STRIPE.min(cols - stripe);
-            let base = src.wrapping_offset(stripe.cast_signed().wrapping_mul(col));
-            for i in 0..depth {
-                let from = base.wrapping_offset(i.cast_signed().wrapping_mul(row));
-                let to = dst.add(i * PANEL + stripe);
-                if width == STRIPE {
-                    for j in 0..STRIPE {
-                        *to.add(j) = *from.wrapping_offset(j.cast_signed().wrapping_mul(col));
-                    }
-                } else {
-                    for j in 0..width {
-                        *to.add(j) = *from.wrapping_offset(j.cast_signed().wrapping_mul(col));
-                    }
-                }
             }
         }
     }

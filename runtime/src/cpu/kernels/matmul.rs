@@ -157,6 +157,7 @@ fn checked(
     }
     let low = args.m <= kernels.gemm_low.tiles.len();
     let gemm = Gemm {
+        turn: kernels.turn,
         kernel: if low { kernels.gemm_low } else { kernels.gemm },
         m: args.m,
         n: args.n,

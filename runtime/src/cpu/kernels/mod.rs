@@ -11,6 +11,7 @@ pub mod conv;
 mod gemm;
 pub mod matmul;
 pub mod norm;
+mod panel;
 pub mod pool;
 mod scores;
 mod simd;
