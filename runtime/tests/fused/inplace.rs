@@ -97,3 +97,29 @@ fn a_residual_read_in_another_way_is_kept() {
         "a part"
     );
 }
+
+#[test]
+fn a_copy_over_its_argument_moves_nothing() {
+    let mut random = Random(22);
+    let mut build = Build::default();
+    let x = build.floats(&mut random, 1000);
+    let (h, y) = (build.temp(1000), build.temp(1000));
+    let body = vec![Instr::Load { arg: 0 }, Instr::Store { out: 0, src: 0 }];
+    let tile = build.tile(TileProgram { body, ..TileProgram::default() });
+    for (from, to) in [(x, h), (h, y)] {
+        let dense = build.access(0, &[1]);
+        let kind = StepKind::Tile {
+            tile,
+            dims: build.regs(&[1000]),
+            reads: vec![dense.clone()],
+            writes: vec![dense],
+        };
+        build.step(kind, &[from], to);
+    }
+    build.output(y);
+    for isa in isas() {
+        for threads in [1, 2] {
+            same(&build.run(isa, threads).unwrap()[0], &build.inputs[0].to_f32().unwrap(), isa.name());
+        }
+    }
+}
