@@ -25,6 +25,11 @@ fn pads(node: &Node, rank: usize, first: usize) -> (Vec<Dim>, Vec<Dim>) {
     both
 }
 
+/// Registers of the extents of a channels-last tensor of images.
+pub(super) fn extents(cx: &mut Lowering<'_>, shape: &[Dim]) -> Result<[rt::Reg; 4], Failure> {
+    Ok([cx.reg(&shape[0])?, cx.reg(&shape[1])?, cx.reg(&shape[2])?, cx.reg(&shape[3])?])
+}
+
 fn kernel(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
     let x = cx.graph.ty(node.args[0]).clone();
     let Some(weight_id) = cx.graph.constant(node.args[1]) else {
@@ -43,6 +48,8 @@ fn kernel(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
     let weight = store_f32(cx, &packed)?;
     let mut source = cx.value(node.args[0])?;
     let (before, after) = pads(node, 4, 1);
+    let padded_shape: Vec<Dim> = (0..4).map(|i| &(&x.shape[i] + &before[i]) + &after[i]).collect();
+    let out_shape = cx.graph.ty(node.outs[0]).shape.clone();
     if before.iter().chain(&after).any(|p| !p.is(0)) {
         source = padded(cx, source, (DType::F32, &x.shape), (&before, &after), Fill::Number(0.0))?;
     }
@@ -56,12 +63,17 @@ fn kernel(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
     };
     let ints = |name: &str| [node.attrs.ints(name)[0] as usize, node.attrs.ints(name)[1] as usize];
     let kind = StepKind::Conv {
+        extents: extents(cx, &padded_shape)?,
+        out_extents: [cx.reg(&out_shape[1])?, cx.reg(&out_shape[2])?],
+        x: cx.access(&0.into(), &strides(&padded_shape)[..3])?,
+        out: cx.access(&0.into(), &strides(&out_shape)[..3])?,
         kernel: pair(cx, [kh, kw])?,
         stride: pair(cx, ints("strides"))?,
         dilation: pair(cx, ints("dilations"))?,
         groups: cx.reg(&groups.into())?,
         m: cx.reg(&m.into())?,
         bias: bias.is_some(),
+        epilogue: None,
     };
     let out = cx.result(node.outs[0])?;
     cx.step(kind, args, vec![out]);

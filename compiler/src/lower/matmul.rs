@@ -74,7 +74,9 @@ fn general(
         a: a_access,
         b: b_access,
         b_packed: false,
+        out: cx.access(&0.into(), &strides(&out_shape)[..out_shape.len() - 1])?,
         bias: false,
+        epilogue: None,
     };
     Ok((cx.result(node.outs[0])?, kind))
 }
@@ -107,6 +109,7 @@ fn packed_product(cx: &mut Lowering<'_>, node: &Node, a: Factor, b: rt::ValueId)
         [a.strides[rank - 2].clone(), a.strides[rank - 1].clone()]
     });
     let b_strides = vec![Dim::from(0); batch.len() + 2];
+    let out_strides = strides(&[batch.as_slice(), &[rows.clone(), n.clone()]].concat());
     let kind = StepKind::MatMul {
         batch: cx.shape.regs(&batch)?,
         m: cx.reg(&rows)?,
@@ -115,7 +118,9 @@ fn packed_product(cx: &mut Lowering<'_>, node: &Node, a: Factor, b: rt::ValueId)
         a: cx.access(&0.into(), &a_strides)?,
         b: cx.access(&0.into(), &b_strides)?,
         b_packed: true,
+        out: cx.access(&0.into(), &out_strides[..batch.len() + 1])?,
         bias: false,
+        epilogue: None,
     };
     let out = cx.result(node.outs[0])?;
     cx.step(kind, vec![a.id, b], vec![out]);

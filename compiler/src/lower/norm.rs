@@ -22,7 +22,14 @@ fn rows_and_cols(cx: &Lowering<'_>, node: &Node) -> Result<(Dim, Dim), Failure> 
 pub(super) fn softmax(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
     let (rows, cols) = rows_and_cols(cx, node)?;
     let x = cx.value(node.args[0])?;
-    let kind = StepKind::Softmax { rows: cx.reg(&rows)?, cols: cx.reg(&cols)?, log: node.attrs.flag("log") };
+    let dense = cx.access(&0.into(), std::slice::from_ref(&cols))?;
+    let kind = StepKind::Softmax {
+        rows: cx.reg(&rows)?,
+        cols: cx.reg(&cols)?,
+        log: node.attrs.flag("log"),
+        x: dense.clone(),
+        out: dense,
+    };
     let out = cx.result(node.outs[0])?;
     cx.step(kind, vec![x], vec![out]);
     Ok(())
@@ -31,12 +38,15 @@ pub(super) fn softmax(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure>
 pub(super) fn layer_norm(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
     let (rows, cols) = rows_and_cols(cx, node)?;
     let args = node.args.iter().map(|a| cx.value(*a)).collect::<Result<Vec<_>, _>>()?;
+    let dense = cx.access(&0.into(), std::slice::from_ref(&cols))?;
     let kind = StepKind::LayerNorm {
         rows: cx.reg(&rows)?,
         cols: cx.reg(&cols)?,
         epsilon: node.attrs.float("epsilon") as f32,
         bias: node.args.len() > 2,
         rms: node.attrs.flag("rms"),
+        x: dense.clone(),
+        out: dense,
     };
     let out = cx.result(node.outs[0])?;
     cx.step(kind, args, vec![out]);

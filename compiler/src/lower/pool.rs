@@ -23,8 +23,14 @@ fn kernel(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
         (false, true) => PoolMode::AverageIncludePad,
         (false, false) => PoolMode::Average,
     };
+    let (shape, out_shape) =
+        (cx.graph.ty(node.args[0]).shape.clone(), cx.graph.ty(node.outs[0]).shape.clone());
     let kind = StepKind::Pool {
         mode,
+        extents: super::conv::extents(cx, &shape)?,
+        out_extents: [cx.reg(&out_shape[1])?, cx.reg(&out_shape[2])?],
+        x: cx.access(&0.into(), &strides(&shape)[..3])?,
+        out: cx.access(&0.into(), &strides(&out_shape)[..3])?,
         kernel: pair(cx, node.attrs.ints("kernel"))?,
         stride: pair(cx, node.attrs.ints("strides"))?,
         dilation: pair(cx, node.attrs.ints("dilations"))?,
