@@ -2,7 +2,7 @@
 
 use crate::diag::{Class, Diagnostic};
 use crate::import::{ImportOptions, import};
-use crate::lower::{LowerError, WeightSink, lower};
+use crate::lower::{self, LowerError, WeightSink};
 use crate::onnx::file::ModelFile;
 use autoglm_ir::Graph;
 use autoglm_passes as passes;
@@ -65,8 +65,9 @@ pub fn compile(
     let imported_nodes = graph.nodes.len();
     let graph = if options.optimise { optimise(graph, options, &mut clock, observer)? } else { graph };
     let mut sink = Sink { writer };
-    let program =
-        lower(&graph, &mut sink).map_err(|errors| errors.iter().map(diagnostic).collect::<Vec<_>>())?;
+    let how = if options.optimise { lower::Options::FAST } else { lower::Options::PLAIN };
+    let program = lower::lower(&graph, how, &mut sink)
+        .map_err(|errors| errors.iter().map(diagnostic).collect::<Vec<_>>())?;
     clock.lap("lower");
     let manifest = manifest(model, &graph, options);
     let step_kinds = program.steps.iter().map(|s| s.kind.name()).collect();
@@ -156,7 +157,7 @@ fn manifest(model: &mut ModelFile, graph: &Graph, options: &CompileOptions) -> M
     let opsets = model.model.opset_import.iter();
     let signature = |name: &str, value| {
         let ty = graph.ty(value);
-        let elem = crate::lower::elem(ty.dtype).map_or(u32::MAX, |e| e as u32);
+        let elem = lower::elem(ty.dtype).map_or(u32::MAX, |e| e as u32);
         TensorSignature { name: name.into(), elem, dims: ty.shape.iter().map(ToString::to_string).collect() }
     };
     let bound =
