@@ -3,7 +3,7 @@
 use crate::codes;
 use crate::diag::{Class, Diagnostic};
 use crate::import::{ImportOptions, import};
-use crate::lower::{LowerError, NamedValue, WeightSink, lower_named};
+use crate::lower::{self, LowerError, NamedValue, WeightSink, lower_named};
 use crate::onnx::file::ModelFile;
 use autoglm_ir::graph::Output;
 use autoglm_ir::{Graph, ValueId};
@@ -92,8 +92,9 @@ pub fn compile(
         graph
     };
     let mut sink = Sink { writer };
-    let (program, names) =
-        lower_named(&graph, &mut sink).map_err(|errors| errors.iter().map(diagnostic).collect::<Vec<_>>())?;
+    let how = if options.optimise && !options.taps { lower::Options::FAST } else { lower::Options::PLAIN };
+    let (program, names) = lower_named(&graph, how, &mut sink)
+        .map_err(|errors| errors.iter().map(diagnostic).collect::<Vec<_>>())?;
     clock.lap("lower", None);
     let manifest = manifest(model, &graph, options);
     let step_kinds = program.steps.iter().map(|s| s.kind.name()).collect();
@@ -208,7 +209,7 @@ fn manifest(model: &mut ModelFile, graph: &Graph, options: &CompileOptions) -> M
     let opsets = model.model.opset_import.iter();
     let signature = |name: &str, value| {
         let ty = graph.ty(value);
-        let elem = crate::lower::elem(ty.dtype).map_or(u32::MAX, |e| e as u32);
+        let elem = lower::elem(ty.dtype).map_or(u32::MAX, |e| e as u32);
         TensorSignature { name: name.into(), elem, dims: ty.shape.iter().map(ToString::to_string).collect() }
     };
     let bound =
