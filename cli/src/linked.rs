@@ -230,7 +230,7 @@ fn engine_error(error: &EngineError) -> CliError {
 fn run_error(error: &RunError) -> CliError {
     let exit = match error {
         RunError::Unsupported { .. } => Exit::Unsupported,
-        RunError::Memory { .. } | RunError::OutOfMemory(_) => Exit::Budget,
+        RunError::Memory { .. } | RunError::OutOfMemory(_) | RunError::Work { .. } => Exit::Budget,
         RunError::Panic(_) => Exit::Bug,
         _ => Exit::Invalid,
     };

@@ -178,6 +178,18 @@ pub enum RunError {
         /// How much there may be.
         limit: u64,
     },
+    /// More arithmetic than allowed.
+    #[error(
+        "step {step:?}: the run needs {want} operations up to here, the limit is {limit}: use smaller inputs or raise the limit"
+    )]
+    Work {
+        /// The step at which the limit is exceeded.
+        step: String,
+        /// Operations of the steps up to and with this one.
+        want: u64,
+        /// How many there may be.
+        limit: u64,
+    },
     /// The allocator refused.
     #[error("out of memory: {0} bytes could not be allocated")]
     OutOfMemory(u64),
@@ -217,6 +229,7 @@ impl RunError {
             Self::Footprint { .. } => "E0608",
             Self::Panic(_) => "E0609",
             Self::Threads { .. } => "E0610",
+            Self::Work { .. } => "E0611",
         }
     }
 }

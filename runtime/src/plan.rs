@@ -20,6 +20,8 @@ pub struct Limits {
     pub max_memory: u64,
     /// Bytes of one tensor.
     pub max_tensor: u64,
+    /// Elementary operations of one run, as [`Call::work`] counts them.
+    pub max_work: u64,
 }
 
 /// Concrete extents and byte lengths of all values.
@@ -201,19 +203,21 @@ impl Classes {
         let mut classes = Self { of: vec![None; count], blocks: Vec::new(), output: Vec::new() };
         let mut taken = Vec::new();
         for (s, step) in program.steps.iter().enumerate() {
+            let in_place = InPlace::of(program, regs, sizes, step);
             taken.clear();
-            for (j, &out) in step.outs.iter().enumerate() {
+            for &out in &step.outs {
                 let id = out as usize;
                 if classes.of[id].is_some() {
                     continue;
                 }
-                let dying = step.args.iter().enumerate().find_map(|(i, &arg)| {
+                let dying = step.args.iter().find_map(|&arg| {
                     let root = roots[arg as usize];
                     let class = classes.of[root as usize]?;
                     let free = last[root as usize] == s as u32
                         && !taken.contains(&class)
                         && sizes.bytes(root) == sizes.bytes(out);
-                    (free && may_alias(program, regs, sizes, roots, step, i, j)).then_some(class)
+                    let allowed = |way: &InPlace<'_>| way.allows(program, roots, step, arg);
+                    (free && in_place.as_ref().is_some_and(allowed)).then_some(class)
                 });
                 let class = dying.unwrap_or_else(|| {
                     classes.blocks.push(Block { first: first[id], last: last[id], size: sizes.bytes(out) });
@@ -230,47 +234,44 @@ impl Classes {
     }
 }
 
-/// Whether output `out` of a step may be written over argument `arg`, provided that nothing reads the argument later.
-///
-/// True for pure maps that read the argument at exactly the element they write, through one dense access, and load it
-/// before they store. `roots` is each value's memory, as aliases share it.
-fn may_alias(
-    program: &Program,
-    regs: &[i64],
-    sizes: &Sizes,
-    roots: &[ValueId],
-    step: &Step,
-    arg: usize,
-    out: usize,
-) -> bool {
-    let StepKind::Tile { tile, dims, reads, writes } = &step.kind else { return false };
-    let Some(tile) = program.tiles.get(*tile as usize) else { return false };
-    let (Some(write), Some(&value)) = (writes.get(out), step.outs.get(out)) else { return false };
-    let elem_size = |id: ValueId| program.values.get(id as usize).map_or(0, |v| v.elem.size());
-    let root = step.args.get(arg).and_then(|&a| roots.get(a as usize));
-    // Every operand that looks at the same memory has to look at it the same way.
-    let same_way =
-        step.args.iter().enumerate().filter(|(_, a)| roots.get(**a as usize) == root).all(|(i, &a)| {
-            reads.get(i) == Some(write)
-                && elem_size(a) == elem_size(value)
-                && loads_before_store(tile, i as u16, out as u16)
-        });
-    tile.reduce_rank == 0
-        && same_way
-        && is_dense(write, dims, regs, sizes.bytes(value) / elem_size(value).max(1))
+/// How a step may write its output over an argument that nothing reads later: a pure map with one output, which it
+/// writes densely, once an element and after everything that it loads there.
+struct InPlace<'a> {
+    reads: &'a [Access],
+    write: &'a Access,
+    elem_size: usize,
 }
 
-/// Whether an element is read before anything is stored at its index: the loop stores once, after the load.
-fn loads_before_store(tile: &TileProgram, arg: u16, out: u16) -> bool {
-    if tile.body.iter().filter(|i| matches!(i, Instr::Store { .. })).count() != 1 {
-        return false;
+impl<'a> InPlace<'a> {
+    fn of(program: &Program, regs: &[i64], sizes: &Sizes, step: &'a Step) -> Option<Self> {
+        let StepKind::Tile { tile, dims, reads, writes } = &step.kind else { return None };
+        let ([write], [out]) = (writes.as_slice(), step.outs.as_slice()) else { return None };
+        let elem_size = elem_size(program, *out);
+        let tile = program.tiles.get(*tile as usize)?;
+        let dense = is_dense(write, dims, regs, sizes.bytes(*out) / elem_size.max(1));
+        (dense && stores_last(tile)).then_some(Self { reads, write, elem_size })
     }
-    let store = tile.body.iter().position(|i| matches!(i, Instr::Store { out: o, .. } if *o == out));
-    let load = tile.body.iter().rposition(|i| matches!(i, Instr::Load { arg: a } if *a == arg));
-    match (load, store) {
-        (Some(load), Some(store)) => load < store,
-        _ => true,
+
+    /// Whether the output may be written over argument `arg`. `roots` is each value's memory, as aliases share it.
+    fn allows(&self, program: &Program, roots: &[ValueId], step: &Step, arg: ValueId) -> bool {
+        let root = roots.get(arg as usize);
+        // Every operand that looks at the same memory has to look at it the way the output does.
+        let shared = step.args.iter().enumerate().filter(|(_, a)| roots.get(**a as usize) == root);
+        let mut same = shared
+            .map(|(i, &a)| self.reads.get(i) == Some(self.write) && elem_size(program, a) == self.elem_size);
+        same.all(|same| same)
     }
+}
+
+fn elem_size(program: &Program, id: ValueId) -> usize {
+    program.values.get(id as usize).map_or(0, |v| v.elem.size())
+}
+
+/// Whether a pure map has one store, and no load after it.
+fn stores_last(tile: &TileProgram) -> bool {
+    let mut accesses = tile.body.iter().filter(|i| matches!(i, Instr::Load { .. } | Instr::Store { .. }));
+    let first_store = accesses.find(|i| matches!(i, Instr::Store { .. }));
+    tile.reduce_rank == 0 && first_store.is_some() && accesses.next().is_none()
 }
 
 /// Whether an access visits elements `0..count` once each, in order.
@@ -322,10 +323,14 @@ impl Plan {
         check_inputs(program, &sizes, inputs)?;
         let memory = lay_out(program, &regs, &sizes, limits)?;
         let cx = PlanCx { program, regs: &regs, sizes: &sizes, isa, workers };
-        let mut scratch_bytes = 0usize;
+        let (mut scratch_bytes, mut work) = (0usize, 0u64);
         let mut steps = Vec::with_capacity(program.steps.len());
         for step in &program.steps {
             let call = steps::resolve(step, &cx)?;
+            work = work.saturating_add(call.work());
+            if work > limits.max_work {
+                return Err(RunError::Work { step: step.name.clone(), want: work, limit: limits.max_work });
+            }
             let parts = call.parts(workers).clamp(1, workers.max(1));
             let scratch = call.scratch_bytes().checked_next_multiple_of(ALIGN);
             let total = scratch.and_then(|s| s.checked_mul(parts));
