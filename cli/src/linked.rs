@@ -17,7 +17,7 @@ use autoglm_compiler::onnx::limits::Limits;
 use autoglm_ir::{DType, Dim, Graph};
 use autoglm_passes as passes;
 use autoglm_runtime::elem::ElemType;
-use autoglm_runtime::engine::{Engine as EngineFile, EngineWriter, Mode};
+use autoglm_runtime::engine::{Engine as EngineFile, EngineWriter, Mode, format};
 use autoglm_runtime::error::{EngineError, RunError};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -123,10 +123,10 @@ impl Backend for Linked {
 
 fn is_engine(path: &Path) -> Result<bool, CliError> {
     use std::io::Read as _;
-    let mut head = [0; 8];
-    let mut file = std::fs::File::open(path).map_err(|e| CliError::io(path, "read", &e))?;
-    let n = file.read(&mut head).map_err(|e| CliError::io(path, "read", &e))?;
-    Ok(head[..n].starts_with(&autoglm_runtime::engine::format::MAGIC[..]))
+    let mut head = Vec::new();
+    let file = std::fs::File::open(path).map_err(|e| CliError::io(path, "read", &e))?;
+    file.take(format::PAGE).read_to_end(&mut head).map_err(|e| CliError::io(path, "read", &e))?;
+    Ok(format::is_engine(&head))
 }
 
 fn open_model(request: &CompileRequest) -> Result<ModelFile, CliError> {
@@ -220,7 +220,9 @@ fn read_error(error: &ReadError) -> CliError {
 
 fn engine_error(error: &EngineError) -> CliError {
     let exit = match error {
-        EngineError::Hash { .. } => Exit::Integrity,
+        EngineError::Hash { .. } | EngineError::Length { .. } | EngineError::Padding { .. } => {
+            Exit::Integrity
+        }
         EngineError::Version { .. } => Exit::Target,
         _ => Exit::Invalid,
     };

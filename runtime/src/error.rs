@@ -59,6 +59,12 @@ pub enum EngineError {
         /// Recorded.
         want: String,
     },
+    /// A byte between sections, which no hash covers, is not zero.
+    #[error("padding byte at {at} is not zero: the file is damaged")]
+    Padding {
+        /// Where, from the start of the file.
+        at: u64,
+    },
     /// More than this runtime accepts.
     #[error("{what}: {value} exceeds the limit of {limit}")]
     Limit {
@@ -108,6 +114,7 @@ impl EngineError {
             Self::Program { .. } => "E0509",
             Self::Manifest(_) => "E0510",
             Self::Write(_) => "E0511",
+            Self::Padding { .. } => "E0512",
         }
     }
 }
