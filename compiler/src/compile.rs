@@ -137,6 +137,7 @@ fn diagnostic(error: &LowerError) -> Diagnostic {
     let class = match error.code {
         "E0401" => Class::Unsupported,
         "E0403" => Class::Invalid,
+        "E0404" => Class::Budget,
         _ => Class::Internal,
     };
     Diagnostic::error(error.code, class, format!("{}: {}", error.op, error.message)).at(&error.loc)

@@ -2,7 +2,7 @@
 
 use crate::{Options, fold, simplify};
 use autoglm_ir::graph::Output;
-use autoglm_ir::{Attrs, Const, Def, Graph, Node, OpId, ValueId};
+use autoglm_ir::{Attrs, Const, ConstData, ConstId, Def, Graph, Node, OpId, ValueId};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -113,34 +113,54 @@ impl<'o> Emitter<'o> {
 /// Which constants of the old graph are where in the new one.
 #[derive(Default)]
 pub struct ConstMap {
-    done: HashMap<autoglm_ir::ConstId, autoglm_ir::ConstId>,
+    done: HashMap<ConstId, ConstId>,
 }
 
 impl ConstMap {
     /// The constant with its recipe's arguments renumbered; arguments are appended to `new` without a value.
-    fn import(&mut self, old: &Graph, id: autoglm_ir::ConstId, new: &mut Graph) -> Option<Const> {
-        let constant = old.consts.get(id.0 as usize)?;
-        let autoglm_ir::ConstData::Recipe { op, attrs, args, out } = &constant.data else {
-            return Some(constant.clone());
-        };
-        let mut new_args = Vec::with_capacity(args.len());
-        for arg in args {
-            // Recipes refer only to earlier constants, so this ends.
-            let at = match self.done.get(arg) {
-                Some(at) => *at,
-                None if arg.0 < id.0 => {
-                    let c = self.import(old, *arg, new)?;
-                    let at = autoglm_ir::ConstId(new.consts.len() as u32);
-                    new.consts.push(c);
-                    self.done.insert(*arg, at);
-                    at
-                }
-                None => return None,
+    ///
+    /// Recipes nest as deep as the model has nodes, so this keeps a stack of its own.
+    fn import(&mut self, old: &Graph, id: ConstId, new: &mut Graph) -> Option<Const> {
+        let mut stack = vec![id];
+        while let Some(&top) = stack.last() {
+            if stack.len() > 1 && self.done.contains_key(&top) {
+                stack.pop();
+                continue;
+            }
+            let constant = old.consts.get(top.0 as usize)?;
+            let args = match &constant.data {
+                ConstData::Recipe { args, .. } => args.as_slice(),
+                _ => &[],
             };
-            new_args.push(at);
+            // Recipes refer only to earlier constants, so this ends.
+            if args.iter().any(|arg| arg.0 >= top.0) {
+                return None;
+            }
+            let missing = args.iter().filter(|arg| !self.done.contains_key(arg));
+            let before = stack.len();
+            stack.extend(missing);
+            if stack.len() > before {
+                continue;
+            }
+            let renumbered = self.renumbered(constant)?;
+            stack.pop();
+            if stack.is_empty() {
+                return Some(renumbered);
+            }
+            self.done.insert(top, ConstId(new.consts.len() as u32));
+            new.consts.push(renumbered);
         }
-        let data = autoglm_ir::ConstData::Recipe { op: *op, attrs: attrs.clone(), args: new_args, out: *out };
-        Some(Const { ty: constant.ty.clone(), data })
+        None
+    }
+
+    fn renumbered(&self, constant: &Const) -> Option<Const> {
+        let mut constant = constant.clone();
+        if let ConstData::Recipe { args, .. } = &mut constant.data {
+            for arg in args {
+                *arg = *self.done.get(arg)?;
+            }
+        }
+        Some(constant)
     }
 }
 

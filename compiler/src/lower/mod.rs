@@ -50,6 +50,8 @@ pub(crate) enum Failure {
     Unsupported(String),
     /// A bug or an input that breaks an invariant.
     Invalid(String),
+    /// A size beyond what an engine can hold.
+    TooLarge(String),
     /// The engine file could not be written.
     Io(std::io::Error),
 }
@@ -143,6 +145,7 @@ fn error(failure: Failure, op: &str, loc: &str) -> LowerError {
     let (code, message) = match failure {
         Failure::Unsupported(m) => ("E0401", m),
         Failure::Invalid(m) => ("E0402", m),
+        Failure::TooLarge(m) => ("E0404", m),
         Failure::Io(e) => ("E0403", format!("the engine could not be written: {e}")),
     };
     LowerError { code, op: op.into(), loc: loc.into(), message }
