@@ -326,7 +326,7 @@ impl Lowering<'_> {
     }
 
     fn reg(&mut self, dim: &Dim) -> Result<rt::Reg, Failure> {
-        Ok(self.shape.reg(dim)?)
+        self.shape.reg(dim)
     }
 
     fn is_op(&self, node: &Node, name: &str) -> bool {
