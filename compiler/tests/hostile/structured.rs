@@ -191,7 +191,7 @@ fn node(graph: &mut GraphProto, donor: &ModelProto, random: &mut Random) {
     }
     let mut new = theirs.clone();
     new.input.iter_mut().zip(ours.output.iter().cycle()).for_each(|(i, o)| i.clone_from(o));
-    new.output.iter_mut().for_each(|o| o.push_str("+"));
+    new.output.iter_mut().for_each(|o| o.push('+'));
     let outputs = new.output.clone();
     graph.node.push(new);
     if let Some(output) = graph.output.first_mut()

@@ -178,7 +178,7 @@ fn growth_from_node_to_node_is_bounded() {
         let bytes = match case {
             0..8 => model(extents(ops[case as usize], 40), vec![]),
             8..16 => model(extents(ops[case as usize - 8], 1500), vec![]),
-            16..24 => functions(10 * (case as usize - 15), case % 2 == 0),
+            16..24 => functions(10 * (case as usize - 15), case.is_multiple_of(2)),
             // Concatenations that double.
             _ => {
                 let axis = autoglm_compiler::onnx::proto::AttributeProto {
