@@ -142,7 +142,11 @@ fn tensor_files() {
 /// What `autoglm opt` does with a text.
 fn opt(text: &str) {
     let Ok(graphs) = autoglm_ir::text::parse_all(text, &autoglm_ir::text::Pool::default()) else { return };
-    let options = passes::Options { fold_bytes_max: 1 << 20, fold_total_bytes_max: 1 << 22, strict: false };
+    let options = passes::Options {
+        fold_bytes_max: 1 << 20,
+        fold_total_bytes_max: 1 << 22,
+        ..passes::Options::default()
+    };
     for mut graph in graphs {
         let printed = autoglm_ir::text::print(&graph);
         assert!(autoglm_ir::text::parse(&printed).is_ok(), "what is printed cannot be parsed:\n{printed}");
