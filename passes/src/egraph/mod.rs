@@ -55,7 +55,7 @@ pub fn explain(graph: &Graph, options: &Options) -> Result<(Graph, Explanation),
     if graph.values.len() > extract::CLASSES_MAX {
         return leave("too many values", said);
     }
-    let (mut egraph, classes) = from_graph(graph)?;
+    let (mut egraph, classes) = from_graph(graph, options.fold_total_bytes_max)?;
     let outputs: Vec<egg::Id> = graph.outputs.iter().map(|o| classes[o.value.0 as usize]).collect();
     let model = CostModel::default();
     let rules = rules::all()
