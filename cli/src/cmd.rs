@@ -4,15 +4,16 @@ mod bench;
 mod check;
 mod compile;
 mod conformance;
+mod describe;
 mod inspect;
 mod opt;
 mod run;
 mod verify;
 
 use crate::args::{Command, EngineArgs};
-use crate::backend::{Backend, Engine, OpenOptions, Port, Signature};
+use crate::backend::{Backend, Engine, Execution, OpenOptions, Port, Signature};
 use crate::error::{CliError, escape};
-use crate::feed::describe;
+use crate::feed::describe as type_of;
 use crate::report::Report;
 use crate::tensor::{Array, elem_name};
 use serde_json::{Value, json};
@@ -80,19 +81,25 @@ fn resolve_threads(n: usize) -> usize {
     if n > 0 { n } else { std::thread::available_parallelism().map_or(1, usize::from) }
 }
 
-fn open_options(args: &EngineArgs) -> OpenOptions {
+fn open_options(args: &EngineArgs, check_weights: bool) -> OpenOptions {
     OpenOptions {
         threads: resolve_threads(args.threads),
         isa: args.isa,
         mmap: !args.no_mmap,
-        check_weights: args.check_weights,
+        check_weights,
         interp: false,
     }
 }
 
+/// How the engine runs, for the report.
+fn execution_json(engine: &dyn Engine) -> Value {
+    let json = |e: Execution| json!({ "threads": e.threads, "isa": e.isa, "mapped": e.mapped });
+    engine.execution().map_or(Value::Null, json)
+}
+
 /// The entry of an input or output in the report.
 fn port_json(port: &Port) -> Value {
-    json!({ "name": port.name, "dtype": elem_name(port.elem), "type": describe(port) })
+    json!({ "name": port.name, "dtype": elem_name(port.elem), "type": type_of(port) })
 }
 
 /// `inputs` and `outputs` of the report.

@@ -2,10 +2,12 @@
 
 mod engine;
 mod interpreter;
+mod taps;
 
 use crate::backend::{
     Backend, CompileRequest, Compiled, Engine, KeepIr, OpenOptions, Phase, Port, PortDim, Signature,
 };
+use crate::codes;
 use crate::error::{CliError, Exit};
 use crate::spec::Limit;
 use autoglm_compiler::compile::{CompileOptions, compile};
@@ -70,7 +72,7 @@ impl Backend for Linked {
             }
             let mode = if options.mmap { Mode::Map } else { Mode::Read };
             let file = EngineFile::open_with(path, mode).map_err(|e| engine_error(&e))?;
-            return Ok(Box::new(engine::Native::new(file, options)?));
+            return Ok(Box::new(engine::Native::new(file, options, None)?));
         }
         let request = CompileRequest::of_model(path);
         let mut model = open_model(&request)?;
@@ -84,7 +86,7 @@ impl Backend for Linked {
         let (bytes, _) = compiled.map_err(|e| all(&e))?;
         drop(model);
         let file = EngineFile::from_bytes(Arc::from(bytes)).map_err(|e| engine_error(&e))?;
-        Ok(Box::new(engine::Native::new(file, options)?))
+        Ok(Box::new(engine::Native::new(file, options, Some(path))?))
     }
 
     fn check(&self, request: &CompileRequest) -> Result<Vec<CliError>, CliError> {
@@ -96,31 +98,44 @@ impl Backend for Linked {
         }
     }
 
+    fn operators(&self, model: &Path) -> Result<Vec<String>, CliError> {
+        let file = open_model(&CompileRequest::of_model(model))?;
+        let nodes = file.model.graph.iter().flat_map(|graph| &graph.node);
+        Ok(nodes.map(|node| node.op_type.clone()).collect())
+    }
+
     fn opt(&self, text: &str, pass_names: &[String], rule: Option<&str>) -> Result<String, CliError> {
         if let Some(rule) = rule {
-            return Err(CliError::new("E0302", Exit::Unsupported, format!("there is no rule `{rule}`")));
+            return Err(CliError::new(
+                codes::NO_RULE,
+                Exit::Unsupported,
+                format!("there is no rule `{rule}`"),
+            ));
         }
         let graphs =
             autoglm_ir::text::parse_all(text, &autoglm_ir::text::Pool::default()).map_err(|errors| {
-                let list =
-                    errors.iter().map(|e| CliError::new("E0201", Exit::Invalid, e.to_string())).collect();
-                CliError::all(list).unwrap_or_else(|| CliError::new("E0201", Exit::Invalid, "no graph"))
+                let list = errors
+                    .iter()
+                    .map(|e| CliError::new(codes::IR_TEXT, Exit::Invalid, e.to_string()))
+                    .collect();
+                CliError::all(list)
+                    .unwrap_or_else(|| CliError::new(codes::IR_TEXT, Exit::Invalid, "no graph"))
             })?;
         let mut out = String::new();
         for mut graph in graphs {
             // What a pass is given must be valid, or its own mistakes could not be told from those of the file.
             let found = autoglm_ir::verify::verify(&graph);
             if !found.is_empty() {
-                let list = found.iter().map(|v| CliError::new("E0201", Exit::Invalid, v.to_string()));
+                let list = found.iter().map(|v| CliError::new(codes::IR_TEXT, Exit::Invalid, v.to_string()));
                 return Err(CliError::all(list.collect())
-                    .unwrap_or_else(|| CliError::new("E0201", Exit::Invalid, "invalid graph")));
+                    .unwrap_or_else(|| CliError::new(codes::IR_TEXT, Exit::Invalid, "invalid graph")));
             }
             for name in pass_names {
                 let known: Vec<&str> = passes::PIPELINE.iter().map(|p| p.name).collect();
                 let pass =
                     passes::by_name(name).ok_or_else(|| crate::spec::unknown_name("pass", name, &known))?;
                 graph = passes::run(pass, &graph, &passes::Options::default())
-                    .map_err(|e| CliError::new("E0301", Exit::Bug, e.to_string()))?;
+                    .map_err(|e| CliError::new(autoglm_compiler::codes::PASS, Exit::Bug, e.to_string()))?;
             }
             out.push_str(&autoglm_ir::text::print(&graph));
         }
@@ -214,11 +229,12 @@ fn diagnostic(d: &Diagnostic) -> CliError {
 
 fn all(problems: &[Diagnostic]) -> CliError {
     let errors = problems.iter().filter(|p| p.severity == Severity::Error).map(diagnostic).collect();
-    CliError::all(errors).unwrap_or_else(|| CliError::new("E0001", Exit::Bug, "failed without a reason"))
+    CliError::all(errors).unwrap_or_else(|| CliError::new(codes::BUG, Exit::Bug, "failed without a reason"))
 }
 
 fn read_error(error: &ReadError) -> CliError {
-    let problem = CliError::new(error.code, Exit::Invalid, error.message.clone());
+    let exit = if error.code == autoglm_compiler::codes::LIMIT { Exit::Budget } else { Exit::Invalid };
+    let problem = CliError::new(error.code, exit, error.message.clone());
     match &error.help {
         Some(help) => problem.help(help.clone()),
         None => problem,
@@ -237,6 +253,7 @@ fn engine_error(error: &EngineError) -> CliError {
 fn run_error(error: &RunError) -> CliError {
     let exit = match error {
         RunError::Unsupported { .. } => Exit::Unsupported,
+        RunError::Threads { .. } => Exit::Budget,
         RunError::Memory { .. } | RunError::OutOfMemory(_) => Exit::Budget,
         RunError::Panic(_) => Exit::Bug,
         _ => Exit::Invalid,
@@ -247,7 +264,7 @@ fn run_error(error: &RunError) -> CliError {
 /// The engine's element type for the interpreter's.
 fn elem(dtype: DType) -> Result<ElemType, CliError> {
     autoglm_compiler::lower::elem_type(dtype).ok_or_else(|| {
-        CliError::new("E0132", Exit::Unsupported, format!("{dtype} tensors cannot be exchanged"))
+        CliError::new(codes::EXCHANGE, Exit::Unsupported, format!("{dtype} tensors cannot be exchanged"))
     })
 }
 
@@ -265,4 +282,16 @@ fn signature(graph: &Graph) -> Result<Signature, CliError> {
     let inputs = graph.inputs.iter().map(|v| port(&graph.value(*v).name, *v)).collect::<Result<_, _>>()?;
     let outputs = graph.outputs.iter().map(|o| port(&o.name, o.value)).collect::<Result<_, _>>()?;
     Ok(Signature { inputs, outputs })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_cannot_be_exchanged() {
+        let error = elem(DType::Str).unwrap_err();
+        assert_eq!((error.code, error.exit), ("E0702", Exit::Unsupported));
+        assert_eq!(elem(DType::F32), Ok(ElemType::F32));
+    }
 }

@@ -88,11 +88,8 @@ impl Dim {
 
     /// The symbol's name, if it is just a symbol.
     pub fn as_sym(&self) -> Option<&str> {
-        match self.terms.as_slice() {
-            [(m, 1)] => match m.as_slice() {
-                [Atom::Sym(name)] => Some(name),
-                _ => None,
-            },
+        match self.as_atom()? {
+            Atom::Sym(name) => Some(name),
             _ => None,
         }
     }
@@ -140,9 +137,17 @@ impl Dim {
         Some(Dim::atom(Atom::FloorDiv(Box::new(self.clone()), Box::new(d.clone()))))
     }
 
-    /// `self / d` when the division by a single term leaves no remainder for any value of the symbols (`d` not 0).
+    /// `self / d` when the division leaves no remainder for any value of the symbols (`d` not 0).
+    ///
+    /// Of quotients of a sum by a sum only single products are found, which is what exporters' reshapes of merged axes give.
     pub fn exact_div(&self, d: &Dim) -> Option<Dim> {
-        let [(dm, dc)] = d.terms.as_slice() else { return None };
+        let [(dm, dc)] = d.terms.as_slice() else {
+            let first = Dim {
+                terms: vec![self.terms.first().filter(|_| self.terms.len() == d.terms.len())?.clone()],
+            };
+            let quotient = |term: &(Monomial, i128)| first.exact_div(&Dim { terms: vec![term.clone()] });
+            return d.terms.iter().filter_map(quotient).find(|q| q * d == *self);
+        };
         let mut terms = Vec::with_capacity(self.terms.len());
         for (m, c) in &self.terms {
             if c % dc != 0 {
@@ -244,10 +249,39 @@ impl Dim {
             // An extent that is not 1 wins; a guard checks the other at run time.
             (Some(_), None) => Some(self.clone()),
             (None, Some(_)) => Some(other.clone()),
+            (None, None) if other.is_absorbed_by(self) => Some(self.clone()),
+            (None, None) if self.is_absorbed_by(other) => Some(other.clone()),
             (None, None) => {
                 let (a, b) = if self <= other { (self, other) } else { (other, self) };
                 Some(Dim::atom(Atom::Broadcast(Box::new(a.clone()), Box::new(b.clone()))))
             }
+        }
+    }
+
+    /// Whether broadcasting this with `other` gives `other` wherever the two broadcast at all.
+    fn is_absorbed_by(&self, other: &Dim) -> bool {
+        let part_of = |whole: &Dim| match whole.as_atom() {
+            Some(Atom::Broadcast(a, b)) => **a == *self || **b == *self,
+            _ => false,
+        };
+        // A table of positions, cut to the length of the sequence: it is as long, or 1 and so is the sequence.
+        let cut = match self.as_atom() {
+            Some(Atom::Min(a, b)) => [(a, b), (b, a)]
+                .into_iter()
+                .any(|(extent, limit)| **extent == *other && limit.as_const().is_some_and(|c| c >= 1)),
+            _ => false,
+        };
+        part_of(other) || cut && other.range(&Extents).0 >= 0
+    }
+
+    /// The atom, if it is just one.
+    fn as_atom(&self) -> Option<&Atom> {
+        match self.terms.as_slice() {
+            [(m, 1)] => match m.as_slice() {
+                [atom] => Some(atom),
+                _ => None,
+            },
+            _ => None,
         }
     }
 

@@ -8,7 +8,7 @@ use crate::error::RunError;
 use crate::memory::{ALIGN, Place, Region};
 use crate::program::{Access, Program, Reg, Step, StepKind, Storage, ValueId};
 use crate::shape;
-use crate::steps::{self, Call, PlanCx};
+use crate::steps::{self, Call, PlanCx, Strided};
 use crate::tensor::{TensorRef, byte_len};
 use crate::tile::{Instr, TileProgram};
 use std::sync::Arc;
@@ -232,8 +232,8 @@ impl Classes {
 
 /// Whether output `out` of a step may be written over argument `arg`, provided that nothing reads the argument later.
 ///
-/// True for pure maps that read the argument at exactly the element they write, through one dense access, and load it
-/// before they store. `roots` is each value's memory, as aliases share it.
+/// True for pure maps and epilogues that read the argument at exactly the element they write, through one dense access,
+/// and load it before they store. `roots` is each value's memory, as aliases share it.
 fn may_alias(
     program: &Program,
     regs: &[i64],
@@ -243,21 +243,73 @@ fn may_alias(
     arg: usize,
     out: usize,
 ) -> bool {
-    let StepKind::Tile { tile, dims, reads, writes } = &step.kind else { return false };
-    let Some(tile) = program.tiles.get(*tile as usize) else { return false };
-    let (Some(write), Some(&value)) = (writes.get(out), step.outs.get(out)) else { return false };
+    let Some(map) = ElementMap::of(step, regs, out) else { return false };
+    let Some(tile) = program.tiles.get(map.tile as usize) else { return false };
+    let Some(&value) = step.outs.get(out) else { return false };
     let elem_size = |id: ValueId| program.values.get(id as usize).map_or(0, |v| v.elem.size());
     let root = step.args.get(arg).and_then(|&a| roots.get(a as usize));
     // Every operand that looks at the same memory has to look at it the same way.
     let same_way =
         step.args.iter().enumerate().filter(|(_, a)| roots.get(**a as usize) == root).all(|(i, &a)| {
-            reads.get(i) == Some(write)
+            let read = map.reads.get(i).and_then(Option::as_ref);
+            read.is_some_and(|(load, read)| *read == map.write && loads_before_store(tile, *load, map.store))
                 && elem_size(a) == elem_size(value)
-                && loads_before_store(tile, i as u16, out as u16)
         });
     tile.reduce_rank == 0
         && same_way
-        && is_dense(write, dims, regs, sizes.bytes(value) / elem_size(value).max(1))
+        && is_dense(&map.write, &map.dims, sizes.bytes(value) / elem_size(value).max(1))
+}
+
+/// The part of a step that computes each element of an output from elements of arguments.
+struct ElementMap {
+    tile: u32,
+    dims: Vec<i64>,
+    /// For each argument of the step its number in the tile program and its access; none if the step does more with it
+    /// than to load it in the map.
+    reads: Vec<Option<(u16, Strided)>>,
+    write: Strided,
+    /// Number of the output in the tile program.
+    store: u16,
+}
+
+impl ElementMap {
+    fn of(step: &Step, regs: &[i64], out: usize) -> Option<Self> {
+        let numbers =
+            |of: &[Reg]| -> Option<Vec<i64>> { of.iter().map(|r| regs.get(*r as usize).copied()).collect() };
+        let strided = |access: &Access| -> Option<Strided> {
+            let offset = regs.get(access.offset as usize).copied()?;
+            Some(Strided { offset, strides: numbers(&access.strides)? })
+        };
+        let (tile, dims, own, reads, write) = match &step.kind {
+            StepKind::Tile { tile, dims, reads, writes } => {
+                (*tile, numbers(dims)?, 0, reads, strided(writes.get(out)?)?)
+            }
+            StepKind::MatMul { epilogue: Some(epilogue), batch, m, n, out, bias, .. } => {
+                let dims = numbers(&[batch.as_slice(), &[*m, *n]].concat())?;
+                (epilogue.tile, dims, 2 + usize::from(*bias), &epilogue.reads, strided(out)?)
+            }
+            StepKind::Conv {
+                epilogue: Some(epilogue), extents, out_extents: [oh, ow], m, out, bias, ..
+            } => {
+                let dims = numbers(&[extents[0], *oh, *ow, *m])?;
+                (epilogue.tile, dims, 2 + usize::from(*bias), &epilogue.reads, strided(out)?)
+            }
+            _ => return None,
+        };
+        let mut write = write;
+        if own > 0 {
+            // The columns of a contraction's output are neighbours.
+            write.strides.push(1);
+        }
+        // In an epilogue the first load is of the result.
+        let first = usize::from(own > 0);
+        let mut all = vec![None; own];
+        for (i, read) in reads.iter().enumerate() {
+            all.push(Some((u16::try_from(i + first).ok()?, strided(read)?)));
+        }
+        let store = if own > 0 { 0 } else { u16::try_from(out).ok()? };
+        Some(Self { tile, dims, reads: all, write, store })
+    }
 }
 
 /// Whether an element is read before anything is stored at its index: the loop stores once, after the load.
@@ -274,18 +326,16 @@ fn loads_before_store(tile: &TileProgram, arg: u16, out: u16) -> bool {
 }
 
 /// Whether an access visits elements `0..count` once each, in order.
-fn is_dense(access: &Access, dims: &[Reg], regs: &[i64], count: usize) -> bool {
-    let reg = |r: Reg| regs.get(r as usize).copied();
+fn is_dense(access: &Strided, dims: &[i64], count: usize) -> bool {
     let mut expected = 1i64;
     for (&dim, &stride) in dims.iter().zip(&access.strides).rev() {
-        let (Some(dim), Some(stride)) = (reg(dim), reg(stride)) else { return false };
         if dim != 1 && stride != expected {
             return false;
         }
         let Some(product) = expected.checked_mul(dim) else { return false };
         expected = product;
     }
-    reg(access.offset) == Some(0) && usize::try_from(expected) == Ok(count)
+    access.offset == 0 && usize::try_from(expected) == Ok(count)
 }
 
 /// A step that is ready to run.
@@ -317,7 +367,8 @@ impl Plan {
         workers: usize,
     ) -> Result<Self, RunError> {
         let mut regs = Vec::with_capacity(program.shape.ops.len());
-        shape::evaluate(&program.shape, inputs, &mut regs)?;
+        shape::evaluate(&program.shape, inputs, &mut regs)
+            .map_err(|e| shape::explained(e, &program.inputs, inputs))?;
         let sizes = Sizes::new(program, &regs, limits)?;
         check_inputs(program, &sizes, inputs)?;
         let memory = lay_out(program, &regs, &sizes, limits)?;

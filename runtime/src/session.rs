@@ -87,6 +87,11 @@ impl Session {
         self.pool.workers()
     }
 
+    /// The instruction set that its kernels use.
+    pub fn isa(&self) -> Isa {
+        self.options.isa.unwrap_or_else(Isa::detect)
+    }
+
     /// Number of plans kept at present.
     pub fn cached_plans(&self) -> usize {
         self.plans.entries.len()
@@ -164,13 +169,8 @@ impl Session {
         if let Some(at) = self.plans.find() {
             return Ok(at);
         }
-        let plan = Plan::new(
-            program,
-            inputs,
-            &self.limits,
-            self.options.isa.unwrap_or_else(Isa::detect),
-            self.pool.workers(),
-        )?;
+        let isa = self.options.isa.unwrap_or_else(Isa::detect);
+        let plan = Plan::new(program, inputs, &self.limits, isa, self.pool.workers())?;
         Ok(self.plans.insert(plan))
     }
 }

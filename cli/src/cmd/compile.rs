@@ -1,8 +1,9 @@
 //! `autoglm compile`
 
-use super::{Ctx, counts_json};
-use crate::args::CompileArgs;
-use crate::backend::{CompileRequest, Compiled, KeepIr};
+use super::{Ctx, counts_json, describe};
+use crate::args::{CompileArgs, Isa};
+use crate::backend::{CompileRequest, Compiled, KeepIr, OpenOptions};
+use crate::codes;
 use crate::error::{CliError, Exit, escape};
 use crate::files;
 use crate::report::{Report, Table};
@@ -49,12 +50,26 @@ pub(super) fn run(ctx: &mut Ctx<'_>, args: &CompileArgs) -> Result<Report, CliEr
         let equal = again(ctx, args, output)? == files::read(output)?;
         report.set("reproducible", json!({ "checked": true, "equal": equal }));
         if !equal {
-            report.fail(CliError::new("E0941", Exit::Reproducible, "a second compilation gave other bytes"));
+            report.fail(CliError::new(
+                codes::REPRODUCIBLE,
+                Exit::Reproducible,
+                "a second compilation gave other bytes",
+            ));
             return Ok(report);
         }
     }
+    let options = OpenOptions { threads: 1, isa: Isa::Auto, mmap: true, check_weights: false, interp: false };
+    let mut engine = ctx.open(output, &options)?;
+    let planned = describe::plan(engine.as_mut(), &[])?;
+    let description = engine.describe();
+    let mut described = Report::new();
+    describe::io(&mut described, engine.as_ref(), &description);
+    described.text("\n");
+    describe::memory(&mut described, &description, &planned);
+    report.take_fields(&described);
     if args.emit.is_none() {
         show_ops(&mut report, &compiled);
+        report.text(&format!("{}\n", described.as_text()));
         let path = escape(&output.display().to_string());
         report.text(&format!("{path}: {}\n", format_bytes(bytes)));
     }
@@ -114,7 +129,7 @@ fn show_ops(report: &mut Report, compiled: &Compiled) {
 /// The engine that another process, in another folder, compiles from the same arguments.
 fn again(ctx: &Ctx<'_>, args: &CompileArgs, output: &Path) -> Result<Vec<u8>, CliError> {
     let failed = |why: String| {
-        CliError::new("E0941", Exit::Reproducible, format!("cannot compile a second time: {why}"))
+        CliError::new(codes::REPRODUCIBLE, Exit::Reproducible, format!("cannot compile a second time: {why}"))
     };
     let program =
         ctx.program.as_ref().ok_or_else(|| failed("the program's own path is not known".to_string()))?;

@@ -81,4 +81,27 @@ impl Cx {
             })
             .collect()
     }
+
+    /// For each dimension of a tensor of this rank and each of `axes`, which are known at run time only, 1 if the axis is
+    /// that dimension, else 0. Guards make sure that the axes exist and differ.
+    pub(crate) fn dynamic_axes(&mut self, axes: &[Dim], rank: usize) -> Res<Vec<Vec<Dim>>> {
+        let (rank, last) = (Dim::from(rank), rank as i64 - 1);
+        let mut places: Vec<Dim> = Vec::with_capacity(axes.len());
+        for axis in axes {
+            self.require_le(&(&Dim::from(0) - &rank), axis, "an axis does not exist")?;
+            self.require_le(axis, &last.into(), "an axis does not exist")?;
+            let place = self.counted_from_end(axis, &rank);
+            for other in &places {
+                self.require_eq(&place.equals(other), &0.into(), "an axis is given twice")?;
+            }
+            places.push(place);
+        }
+        Ok((0..=last).map(|d| places.iter().map(|p| p.equals(&d.into())).collect()).collect())
+    }
+
+    /// The value whose flag is 1, or `other` if there is none.
+    pub(crate) fn chosen(flags: &[Dim], values: &[Dim], other: &Dim) -> Dim {
+        let pick = |rest: Dim, (flag, value): (&Dim, &Dim)| Dim::select(flag, value, &rest);
+        flags.iter().zip(values).fold(other.clone(), pick)
+    }
 }

@@ -11,7 +11,7 @@ fn axis(node: &Node) -> usize {
 }
 
 pub(super) fn gather(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
-    let (data, index) = (cx.value(node.args[0])?, cx.value(node.args[1])?);
+    let (data, index) = (cx.dense(node.args[0])?, cx.dense(node.args[1])?);
     let shape = cx.graph.ty(node.args[0]).shape.clone();
     let axis = axis(node);
     let kind = StepKind::Gather {
@@ -20,7 +20,7 @@ pub(super) fn gather(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> 
         inner: cx.reg(&product(&shape[axis + 1..]))?,
         count: cx.reg(&cx.graph.ty(node.args[1]).numel())?,
     };
-    let out = cx.result(node.outs[0])?;
+    let out = cx.own(node.outs[0])?;
     cx.step(kind, vec![data, index], vec![out]);
     Ok(())
 }
@@ -41,7 +41,7 @@ fn coordinates(index: &[Dim], data: &[Dim], batch: usize) -> Result<(Dim, Vec<Di
 }
 
 pub(super) fn gather_nd(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
-    let (data, index) = (cx.value(node.args[0])?, cx.value(node.args[1])?);
+    let (data, index) = (cx.dense(node.args[0])?, cx.dense(node.args[1])?);
     let data_shape = cx.graph.ty(node.args[0]).shape.clone();
     let batch = node.attrs.int("batch_dims") as usize;
     let (rows, extents, inner) = coordinates(&cx.graph.ty(node.args[1]).shape.clone(), &data_shape, batch)?;
@@ -51,19 +51,19 @@ pub(super) fn gather_nd(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failur
         extents: cx.shape.regs(&extents)?,
         inner: cx.reg(&inner)?,
     };
-    let out = cx.result(node.outs[0])?;
+    let out = cx.own(node.outs[0])?;
     cx.step(kind, vec![data, index], vec![out]);
     Ok(())
 }
 
 pub(super) fn gather_elements(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
-    let (data, index) = (cx.value(node.args[0])?, cx.value(node.args[1])?);
+    let (data, index) = (cx.dense(node.args[0])?, cx.dense(node.args[1])?);
     let kind = StepKind::GatherElements {
         data: cx.shape.regs(&cx.graph.ty(node.args[0]).shape)?,
         shape: cx.shape.regs(&cx.graph.ty(node.args[1]).shape)?,
         axis: axis(node) as u32,
     };
-    let out = cx.result(node.outs[0])?;
+    let out = cx.own(node.outs[0])?;
     cx.step(kind, vec![data, index], vec![out]);
     Ok(())
 }
@@ -80,7 +80,7 @@ fn mode(node: &Node) -> Result<ScatterMode, Failure> {
 }
 
 pub(super) fn scatter_nd(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
-    let args = node.args.iter().map(|a| cx.value(*a)).collect::<Result<Vec<_>, _>>()?;
+    let args = node.args.iter().map(|a| cx.dense(*a)).collect::<Result<Vec<_>, _>>()?;
     let data = cx.graph.ty(node.args[0]).shape.clone();
     let (rows, extents, inner) = coordinates(&cx.graph.ty(node.args[1]).shape.clone(), &data, 0)?;
     let kind = StepKind::ScatterNd {
@@ -89,26 +89,26 @@ pub(super) fn scatter_nd(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failu
         inner: cx.reg(&inner)?,
         mode: mode(node)?,
     };
-    let out = cx.result(node.outs[0])?;
+    let out = cx.own(node.outs[0])?;
     cx.step(kind, args, vec![out]);
     Ok(())
 }
 
 pub(super) fn scatter_elements(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
-    let args = node.args.iter().map(|a| cx.value(*a)).collect::<Result<Vec<_>, _>>()?;
+    let args = node.args.iter().map(|a| cx.dense(*a)).collect::<Result<Vec<_>, _>>()?;
     let kind = StepKind::ScatterElements {
         data: cx.shape.regs(&cx.graph.ty(node.args[0]).shape)?,
         shape: cx.shape.regs(&cx.graph.ty(node.args[1]).shape)?,
         axis: axis(node) as u32,
         mode: mode(node)?,
     };
-    let out = cx.result(node.outs[0])?;
+    let out = cx.own(node.outs[0])?;
     cx.step(kind, args, vec![out]);
     Ok(())
 }
 
 pub(super) fn top_k(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
-    let data = cx.value(node.args[0])?;
+    let data = cx.dense(node.args[0])?;
     let shape = cx.graph.ty(node.args[0]).shape.clone();
     let axis = axis(node);
     let k =
@@ -120,7 +120,7 @@ pub(super) fn top_k(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
         k: cx.reg(&k)?,
         largest: node.attrs.flag("largest"),
     };
-    let outs = node.outs.iter().map(|o| cx.result(*o)).collect::<Result<Vec<_>, _>>()?;
+    let outs = node.outs.iter().map(|o| cx.own(*o)).collect::<Result<Vec<_>, _>>()?;
     debug_assert_eq!(cx.graph.ty(node.outs[1]).dtype, DType::I64);
     cx.step(kind, vec![data], outs);
     Ok(())

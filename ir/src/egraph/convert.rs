@@ -1,23 +1,18 @@
 //! Between graphs and e-graphs.
 
-use super::facts::merge_option;
+use super::facts::{FoldBudget, merge_option};
 use super::{Data, EGraph, ENode, Facts, Kind};
 use crate::dim::Dim;
-use crate::graph::{Const, ConstData, ConstId, Def, Graph, Output, ValueId};
+use crate::graph::{ConstId, Def, Graph, Output, ValueId};
 use crate::op::OpError;
 use egg::{Id, Language};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
-/// The e-graph of a graph, and the class of each of its values. Constants made from constants, with those that the graph
-/// has already, take at most `fold_bytes_max` bytes.
-pub fn from_graph(graph: &Graph, fold_bytes_max: usize) -> Result<(EGraph, Vec<Id>), OpError> {
-    let mut analysis = Facts { consts: graph.consts.clone(), ..Facts::default() };
-    let recipe = |c: &&Const| matches!(c.data, ConstData::Recipe { .. });
-    let bytes =
-        |c: &Const| c.ty.numel().as_usize().map_or(usize::MAX, |n| n.saturating_mul(c.ty.dtype.size()));
-    let spent = graph.consts.iter().filter(recipe).map(bytes).fold(0, usize::saturating_add);
-    analysis.bytes_left = fold_bytes_max.saturating_sub(spent);
+/// The e-graph of a graph, and the class of each of its values. Constants are folded within the budget.
+pub fn from_graph(graph: &Graph, budget: FoldBudget) -> Result<(EGraph, Vec<Id>), OpError> {
+    let mut analysis = Facts { consts: graph.consts.clone(), budget, ..Facts::default() };
+    analysis.count_recipes();
     for value in &graph.values {
         if let (Def::Const(c), Some(content)) = (value.def, &value.content) {
             analysis.contents.insert(c, content.clone());

@@ -13,7 +13,7 @@ pub use saturate::{Activities, Activity};
 
 use crate::{Options, rules};
 use autoglm_ir::Graph;
-use autoglm_ir::egraph::{from_graph, to_graph};
+use autoglm_ir::egraph::{FoldBudget, from_graph, to_graph};
 use extract::Dag;
 use rule::Compiled;
 use saturate::{Limits, near_misses, saturate};
@@ -55,7 +55,8 @@ pub fn explain(graph: &Graph, options: &Options) -> Result<(Graph, Explanation),
     if graph.values.len() > extract::CLASSES_MAX {
         return leave("too many values", said);
     }
-    let (mut egraph, classes) = from_graph(graph, options.fold_total_bytes_max)?;
+    let budget = FoldBudget { bytes: options.fold_total_bytes_max, work: options.fold_total_work_max };
+    let (mut egraph, classes) = from_graph(graph, budget)?;
     let outputs: Vec<egg::Id> = graph.outputs.iter().map(|o| classes[o.value.0 as usize]).collect();
     let model = CostModel::default();
     let rules = rules::all()

@@ -1,6 +1,6 @@
 //! Activations that exporters write as formulas.
 
-use super::algebra::require_factor;
+use super::algebra::{require_factor, rule};
 use super::norm::recovery;
 use super::require_float;
 use crate::egraph::{Builder, Miss, Numerics, Rhs, Rule};
@@ -16,7 +16,7 @@ pub(super) const RULES: &[Rule] = &[
     recovery!("sigmoid", "1 / (1 + exp(-x)) = sigmoid(x)",
         "(reciprocal (add (exp (neg ?x)) 1))" => Rhs::Text("(sigmoid ?x)")),
     recovery!("silu", "x * sigmoid(x) = silu(x)", "(mul ?x (sigmoid ?x))" => Rhs::Apply(silu)),
-    recovery!("quick-gelu", "x * sigmoid(c * x) = silu(c * x) / c",
+    rule!("quick-gelu", Reassociates, "x * sigmoid(c * x) = silu(c * x) / c",
         "(mul ?x (sigmoid ?y=(mul ?x ?c:scalar)))" => Rhs::Apply(quick_gelu)),
     recovery!("hard-swish", "x * min(max(x / 6 + 1/2, 0), 1) = hard_swish(x)",
         "(mul ?x (min (max (add (mul ?x 0.16666667) 0.5) 0) 1))" => Rhs::Text("(hard_swish ?x)")),

@@ -1,5 +1,6 @@
 //! Every rule has a file in `testdata/filetests/rules` with a graph where it fires and one where it must not. `BLESS=1`
 //! rewrites the expectations; what a rule may do to the results is checked against the reference interpreter all the same.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod numeric;
 mod perturb;

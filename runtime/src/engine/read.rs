@@ -88,6 +88,7 @@ pub(super) struct Parts {
     pub(super) program: Program,
     pub(super) weights: Range<usize>,
     pub(super) weights_hash: [u8; 32],
+    pub(super) sections: Vec<Section>,
     pub(super) root_hash: [u8; 32],
 }
 
@@ -110,7 +111,8 @@ pub(super) fn parse(file: &[u8]) -> Result<Parts, EngineError> {
         return Err(decode("program", &format!("{} bytes follow the program", rest.len())));
     }
     let weights = find(&sections, SectionKind::Weights)?;
-    Ok(Parts { manifest, program, weights: range(weights)?, weights_hash: weights.hash, root_hash })
+    let (weights, weights_hash) = (range(weights)?, weights.hash);
+    Ok(Parts { manifest, program, weights, weights_hash, sections, root_hash })
 }
 
 fn decode(section: &'static str, detail: &dyn std::fmt::Display) -> EngineError {
