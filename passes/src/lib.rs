@@ -8,7 +8,6 @@ mod canonicalise;
 pub mod egraph;
 mod emitter;
 mod fold;
-mod fold_conv;
 mod layout;
 mod manager;
 pub mod rules;
@@ -59,7 +58,7 @@ pub struct Pass {
 
 /// The passes of a compile, in order. Canonicalisation comes first so that later patterns have one form to match; the
 /// layout pass inserts transposes which the last canonicalisation cancels.
-pub static PIPELINE: &[&Pass] = &[&CANONICALISE, &OPTIMISE, &FOLD_CONV, &LAYOUT, &CLEAN_UP];
+pub static PIPELINE: &[&Pass] = &[&CANONICALISE, &OPTIMISE, &LAYOUT, &CLEAN_UP];
 
 /// Identities, shape and constant folding, common subexpressions, dead code.
 pub static CANONICALISE: Pass = Pass {
@@ -73,13 +72,6 @@ pub static OPTIMISE: Pass = Pass {
     name: "optimise",
     doc: "equality saturation with the rules of docs/rules.md, extraction of the cheapest graph, merged products",
     run: egraph::run,
-};
-
-/// Scales and biases after a convolution become part of it.
-pub static FOLD_CONV: Pass = Pass {
-    name: "fold-conv",
-    doc: "constant scales and biases after a convolution go into its weights (reassociates)",
-    run: fold_conv::run,
 };
 
 /// Channels last for convolutions and pools.

@@ -3,6 +3,7 @@
 use super::{EGraph, ENode};
 use crate::attrs::{Attr, Attrs};
 use crate::dim::Dim;
+use crate::dtype::DType;
 use crate::graph::{Cond, Const, ConstData, ConstId, content};
 use crate::interp;
 use crate::op::{OpError, OpId, TensorType};
@@ -217,6 +218,58 @@ impl Facts {
         self.budget = left;
         self.folded.insert(key, id);
         Some(id)
+    }
+}
+
+/// Recipes deeper than this have no known bound.
+const BOUND_DEPTH_MAX: usize = 8;
+
+impl Facts {
+    /// A bound on the absolute values of a constant's elements: infinite where one is no number, or where a recipe is
+    /// not made of products, sums and moves.
+    pub fn largest(&self, id: ConstId) -> f64 {
+        self.bound(id, BOUND_DEPTH_MAX)
+    }
+
+    /// The least absolute value of a constant's elements; 0 where it is a recipe or one is no number.
+    pub fn least(&self, id: ConstId) -> f64 {
+        let smaller = |m: f64, v: f64| if v.is_nan() { 0.0 } else { m.min(v.abs()) };
+        let Some(constant) = self.consts.get(id.0 as usize) else { return 0.0 };
+        let elements = match &constant.data {
+            ConstData::Bytes(bytes) | ConstData::Splat(bytes) => bytes.clone(),
+            ConstData::Recipe { .. } => return 0.0,
+        };
+        let count = elements.len() / constant.ty.dtype.size().max(1);
+        let tensor = Tensor::from_bytes(constant.ty.dtype, vec![count], elements);
+        tensor.map_or(0.0, |t| t.to_f64().into_iter().fold(f64::INFINITY, smaller))
+    }
+
+    fn bound(&self, id: ConstId, depth: usize) -> f64 {
+        let Some(constant) = self.consts.get(id.0 as usize) else { return f64::INFINITY };
+        let elements = match &constant.data {
+            ConstData::Bytes(bytes) => bytes.clone(),
+            ConstData::Splat(element) => element.clone(),
+            ConstData::Recipe { op, args, .. } if depth > 0 => {
+                let mut bounds = args.iter().map(|a| self.bound(*a, depth - 1));
+                return match op.name() {
+                    "mul" => bounds.product(),
+                    "add" | "sub" => bounds.sum(),
+                    "concat" => bounds.fold(0.0, f64::max),
+                    "reshape" | "transpose" | "expand" | "slice" => bounds.next().unwrap_or(f64::INFINITY),
+                    _ => f64::INFINITY,
+                };
+            }
+            ConstData::Recipe { .. } => return f64::INFINITY,
+        };
+        let dtype = constant.ty.dtype;
+        let larger = |m: f64, v: f64| if v.is_nan() { f64::INFINITY } else { m.max(v.abs()) };
+        if dtype == DType::F32 {
+            let values = elements.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+            return values.fold(0.0, |m, v| larger(m, v.into()));
+        }
+        let count = elements.len() / dtype.size().max(1);
+        let tensor = Tensor::from_bytes(dtype, vec![count], elements);
+        tensor.map_or(f64::INFINITY, |t| t.to_f64().into_iter().fold(0.0, larger))
     }
 }
 

@@ -87,6 +87,7 @@ fn transcendental(op: OpId) -> bool {
             | "gelu"
             | "silu"
             | "div"
+            | "reciprocal"
             | "sqrt"
     )
 }

@@ -66,6 +66,9 @@ fn merge(egraph: &mut EGraph, x: Id, linears: &[Linear], nodes_max: usize) -> Re
             .collect::<Result<Vec<_>, _>>()?;
         args.push(b.op("concat", axis(0), &biases)?);
     }
+    if args[1..].iter().any(|weight| b.data(*weight).constant.is_none()) {
+        return Err("the merged weights are too large to be computed here".into());
+    }
     let product = b.op("linear", Attrs::default(), &args)?;
     let last = b.ty(product)?.rank() - 1;
     let mut group = Vec::with_capacity(linears.len());

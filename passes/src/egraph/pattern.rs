@@ -9,7 +9,7 @@
 //! | `?c:const` | a constant tensor |
 //! | `?s:scalar` | a tensor whose elements are all one known number |
 //! | `?y=(exp ?x)` | what the expression matches, under a name |
-//! | `0.5` | a tensor whose elements are all that number, to a relative 1e-6 |
+//! | `0.5` | a tensor whose elements are all that number; one that f32 does not hold exactly, to a relative 1e-6 |
 //!
 //! `(unary ?x)` and `(binary ?x ?y)` stand for any elementwise operator of so many arguments, the same one in the whole pattern.
 //! `(transpose:p ?x)` binds the attributes as `p`; `(softmax{log=0} ?x)` requires some.
@@ -245,7 +245,7 @@ struct Search<'e> {
 
 impl Search<'_> {
     /// Solves all goals, restoring them before it returns.
-    fn solve<'p>(&mut self, goals: &mut Vec<(&'p Term, Id)>) {
+    fn solve(&mut self, goals: &mut Vec<(&Term, Id)>) {
         self.steps += 1;
         self.best = self.best.max(self.held);
         if self.steps > STEPS_MAX {
@@ -287,7 +287,7 @@ impl Search<'_> {
         goals.push((term, class));
     }
 
-    fn variable<'p>(&mut self, goals: &mut Vec<(&'p Term, Id)>, class: Id, slot: usize, is: Needs) {
+    fn variable(&mut self, goals: &mut Vec<(&Term, Id)>, class: Id, slot: usize, is: Needs) {
         let data = &self.egraph[class].data;
         let admitted = match is {
             Needs::Nothing => data.ty().is_some(),
@@ -379,9 +379,10 @@ fn holds(wanted: &Attrs, found: &Attrs) -> bool {
     })
 }
 
-/// Constants of models are f32, often the rounded quotient of others.
+/// Constants of models are f32, often the rounded quotient of others; but `x * 1` is x for no factor beside 1.
 fn close(a: f64, b: f64) -> bool {
-    a == b || (a - b).abs() <= 1e-6 * b.abs()
+    let rounded = f64::from(b as f32) != b;
+    (a == b && a.is_sign_positive() == b.is_sign_positive()) || (rounded && (a - b).abs() <= 1e-6 * b.abs())
 }
 
 struct Parser<'t> {

@@ -12,7 +12,7 @@ use std::fmt;
 /// What a rule may do to the bits of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Numerics {
-    /// Nothing: equal for every input, but for the sign of zeros and which NaN it is.
+    /// Nothing: equal for every input, but for which NaN it is.
     Exact,
     /// Rounds in another order or place: equal over the reals.
     Reassociates,
@@ -200,6 +200,18 @@ impl Builder<'_> {
     /// The one number that all elements of a class are.
     pub fn uniform(&self, id: Id) -> Result<f64, Miss> {
         self.egraph[id].data.uniform().ok_or_else(|| "not a known number".into())
+    }
+
+    /// A bound on the absolute values of the elements of a constant, which is infinite if one is no number.
+    pub fn largest(&self, id: Id) -> Result<f64, Miss> {
+        let constant = self.egraph[id].data.constant.ok_or("not a constant")?;
+        Ok(self.egraph.analysis.largest(constant))
+    }
+
+    /// The least absolute value of the elements of a constant; 0 if that is not known.
+    pub fn least(&self, id: Id) -> Result<f64, Miss> {
+        let constant = self.egraph[id].data.constant.ok_or("not a constant")?;
+        Ok(self.egraph.analysis.least(constant))
     }
 
     /// The operators of a class with this name: attributes and arguments.

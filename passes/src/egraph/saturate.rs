@@ -48,7 +48,7 @@ pub(crate) fn saturate(
     done: &mut Activities,
 ) -> Result<(), String> {
     // Looked up, never iterated.
-    let mut tried = HashSet::new();
+    let (mut applied, mut refused) = (HashSet::new(), HashSet::new());
     for _ in 0..limits.rounds {
         done.rounds += 1;
         let before = (egraph.total_size(), egraph.number_of_classes());
@@ -61,11 +61,24 @@ pub(crate) fn saturate(
         let mut changed = false;
         for (i, bindings) in found {
             let key = (i, bindings.canonical(egraph));
-            if tried.contains(&key) {
+            if applied.contains(&key) {
                 continue;
             }
-            changed |= apply(egraph, &rules[i], &key.1, limits, done)?;
-            tried.insert(key);
+            // What was refused may be possible once more is known of its parts.
+            let again = refused.contains(&key);
+            match apply(egraph, &rules[i], &key.1, limits, done)? {
+                Ok(new) => {
+                    changed |= new;
+                    applied.insert(key);
+                }
+                Err(Miss(_)) if again => {}
+                Err(Miss(reason)) => {
+                    let at = place(egraph, key.1.root);
+                    let refusals = &mut done.rules.entry(rules[i].rule.name).or_default().refused;
+                    refusals.entry(reason).and_modify(|(n, _)| *n += 1).or_insert((1, at));
+                    refused.insert(key);
+                }
+            }
         }
         egraph.rebuild();
         if let Some(poison) = egraph.analysis.poison.first() {
@@ -80,32 +93,29 @@ pub(crate) fn saturate(
     Ok(())
 }
 
+/// Whether two classes became one, or why not.
 fn apply(
     egraph: &mut EGraph,
     rule: &Compiled,
     found: &super::pattern::Bindings,
     limits: Limits,
     done: &mut Activities,
-) -> Result<bool, String> {
+) -> Result<Result<bool, Miss>, String> {
     let activity = done.rules.entry(rule.rule.name).or_default();
     match rule.apply(egraph, found, limits.nodes) {
         Ok(id) => {
             let (root, id) = (egraph.find(found.root), egraph.find(id));
             if root == id {
-                return Ok(false);
+                return Ok(Ok(false));
             }
             egraph.union(root, id);
             activity.fired += 1;
             match egraph.analysis.poison.first() {
                 Some(poison) => Err(format!("rule `{}` is unsound: {poison}", rule.rule.name)),
-                None => Ok(true),
+                None => Ok(Ok(true)),
             }
         }
-        Err(Miss(reason)) => {
-            let at = place(egraph, found.root);
-            activity.refused.entry(reason).and_modify(|(n, _)| *n += 1).or_insert((1, at));
-            Ok(false)
-        }
+        Err(miss) => Ok(Err(miss)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Activations that exporters write as formulas.
 
+use super::algebra::{require_factor, rule};
 use super::norm::recovery;
 use super::require_float;
 use crate::egraph::{Builder, Miss, Numerics, Rhs, Rule};
@@ -14,9 +15,9 @@ pub(super) const RULES: &[Rule] = &[
         Rhs::Text("(gelu{tanh=1} ?x)")),
     recovery!("sigmoid", "1 / (1 + exp(-x)) = sigmoid(x)",
         "(reciprocal (add (exp (neg ?x)) 1))" => Rhs::Text("(sigmoid ?x)")),
-    recovery!("sigmoid-quotient", "y / (1 + exp(-x)) = y * sigmoid(x)",
-        "(div ?y (add (exp (neg ?x)) 1))" => Rhs::Text("(mul ?y (sigmoid ?x))")),
     recovery!("silu", "x * sigmoid(x) = silu(x)", "(mul ?x (sigmoid ?x))" => Rhs::Apply(silu)),
+    rule!("quick-gelu", Reassociates, "x * sigmoid(c * x) = silu(c * x) / c",
+        "(mul ?x (sigmoid ?y=(mul ?x ?c:scalar)))" => Rhs::Apply(quick_gelu)),
     recovery!("hard-swish", "x * min(max(x / 6 + 1/2, 0), 1) = hard_swish(x)",
         "(mul ?x (min (max (add (mul ?x 0.16666667) 0.5) 0) 1))" => Rhs::Text("(hard_swish ?x)")),
     recovery!("hard-swish-max", "x * max(min(x / 6 + 1/2, 1), 0) = hard_swish(x)",
@@ -26,6 +27,16 @@ pub(super) const RULES: &[Rule] = &[
     recovery!("hard-swish-6-max", "x * max(min(x + 3, 6), 0) / 6 = hard_swish(x)",
         "(mul (mul ?x (max (min (add ?x 3) 6) 0)) 0.16666667)" => Rhs::Text("(hard_swish ?x)")),
 ];
+
+fn quick_gelu(b: &mut Builder<'_>) -> Result<Id, Miss> {
+    let (y, c) = (b.var("y")?, b.var("c")?);
+    let dtype = require_float(b, y)?;
+    let inverse = 1.0 / require_factor(b, c)?;
+    let product = b.op("silu", Attrs::default(), &[y])?;
+    let inverse = b.scalar(dtype, inverse)?;
+    require_factor(b, inverse)?;
+    b.op("mul", Attrs::default(), &[product, inverse])
+}
 
 fn silu(b: &mut Builder<'_>) -> Result<Id, Miss> {
     let x = b.var("x")?;

@@ -3,7 +3,7 @@
 //! Scales move out of the products, masks join, and repeated key and value heads vanish; what is left is
 //! `softmax(q k^T * scale + mask) v` in one of four forms.
 
-use super::algebra::rule;
+use super::algebra::{require_factor, rule};
 use super::norm::recovery;
 use super::require_f32;
 use super::shape::perm_of;
@@ -31,16 +31,17 @@ pub(super) const RULES: &[Rule] = &[
     recovery!("attention-scale-mask", "softmax(q k^T * c + m) v = attention(q, k, v, m)",
         "(matmul (softmax:s (add (mul (matmul ?q ?kt) ?c:scalar) ?m)) ?v)" => Rhs::Apply(attention)),
     recovery!("grouped-heads", "attention(q, repeat(k), repeat(v)) = attention(q, k, v)",
-        "(attention:a ?q (reshape ?l=(expand ?i=(reshape ?k))) (reshape ?w=(expand ?j=(reshape ?v))))" =>
+        "(attention:a ?q ?r=(reshape ?l=(expand ?i=(reshape ?k))) ?u=(reshape ?w=(expand ?j=(reshape ?v))))" =>
         Rhs::Apply(grouped_heads)),
     recovery!("grouped-heads-mask", "attention(q, repeat(k), repeat(v), m) = attention(q, k, v, m)",
-        "(attention:a ?q (reshape ?l=(expand ?i=(reshape ?k))) (reshape ?w=(expand ?j=(reshape ?v))) ?m)" =>
+        "(attention:a ?q ?r=(reshape ?l=(expand ?i=(reshape ?k))) ?u=(reshape ?w=(expand ?j=(reshape ?v))) ?m)" =>
         Rhs::Apply(grouped_heads)),
 ];
 
 /// The factor as a number without axes.
 fn factor(b: &mut Builder<'_>) -> Result<Id, Miss> {
     let c = b.var("c")?;
+    require_factor(b, c)?;
     if !b.ty(c)?.numel().is(1) {
         return Err("the factor has more than one element".into());
     }
@@ -114,7 +115,7 @@ fn attention(b: &mut Builder<'_>) -> Result<Id, Miss> {
         args.push(if rank == 3 { four_axes(b, mask)? } else { mask });
     }
     let scale = match b.var("c") {
-        Ok(c) if b.ty(c)?.numel().is(1) => b.uniform(c)?,
+        Ok(c) if b.ty(c)?.numel().is(1) => require_factor(b, c)?,
         Ok(_) => return Err("the scale has more than one element".into()),
         Err(_) => 1.0,
     };
@@ -126,10 +127,11 @@ fn attention(b: &mut Builder<'_>) -> Result<Id, Miss> {
     b.reshape(result, out)
 }
 
-/// Requires `wide` to repeat each head of `x` along a new axis right after the heads, from the unit axis of `unit`.
-fn require_repeat(b: &Builder<'_>, x: Id, unit: Id, wide: Id) -> Result<(), Miss> {
+/// Requires `wide` to repeat each head of `x` along a new axis right after the heads, from the unit axis of `unit`, and
+/// `heads` to count the repeated heads.
+fn require_repeat(b: &Builder<'_>, x: Id, unit: Id, wide: Id, repeated: Id) -> Result<(), Miss> {
     let (own, unit, wide) = (b.ty(x)?.shape, b.ty(unit)?.shape, b.ty(wide)?.shape);
-    let ([n, heads, t, d], [un, uh, one, ut, ud], [wn, wh, _, wt, wd]) =
+    let ([n, heads, t, d], [un, uh, one, ut, ud], [wn, wh, times, wt, wd]) =
         (own.as_slice(), unit.as_slice(), wide.as_slice())
     else {
         return Err("keys and values need 4 axes".into());
@@ -137,13 +139,16 @@ fn require_repeat(b: &Builder<'_>, x: Id, unit: Id, wide: Id) -> Result<(), Miss
     if !one.is(1) || [n, heads, t, d] != [un, uh, ut, ud] || [n, heads, t, d] != [wn, wh, wt, wd] {
         return Err("the repeated axis does not follow the heads".into());
     }
+    if b.ty(repeated)?.shape != [n.clone(), heads * times, t.clone(), d.clone()] {
+        return Err("the repeated axis does not join the heads".into());
+    }
     Ok(())
 }
 
 fn grouped_heads(b: &mut Builder<'_>) -> Result<Id, Miss> {
     let (q, k, v, attrs) = (b.var("q")?, b.var("k")?, b.var("v")?, b.attrs("a")?);
-    require_repeat(b, k, b.var("i")?, b.var("l")?)?;
-    require_repeat(b, v, b.var("j")?, b.var("w")?)?;
+    require_repeat(b, k, b.var("i")?, b.var("l")?, b.var("r")?)?;
+    require_repeat(b, v, b.var("j")?, b.var("w")?, b.var("u")?)?;
     let args: Vec<Id> = [q, k, v].into_iter().chain(b.var("m").ok()).collect();
     b.op("attention", attrs, &args)
 }

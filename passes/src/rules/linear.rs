@@ -15,6 +15,10 @@ pub(super) const RULES: &[Rule] = &[
         "(linear (reshape ?x) ?w)" => Rhs::Apply(linear_reshape)),
     rule!("linear-bias-reshape", Exact, "linear(reshape(x), w, b) = reshape(linear(x, w, b)) where the last axis stays",
         "(linear (reshape ?x) ?w ?b)" => Rhs::Apply(linear_reshape)),
+    rule!("linear-chain", Reassociates, "linear(linear(x, a), b) = linear(x, a b)",
+        "(linear (linear ?x ?a:const) ?w:const)" => Rhs::Apply(chain)),
+    rule!("linear-chain-bias", Reassociates, "linear(linear(x, a), b, d) = linear(x, a b, d)",
+        "(linear (linear ?x ?a:const) ?w:const ?d)" => Rhs::Apply(chain)),
 ];
 
 fn linear(b: &mut Builder<'_>) -> Result<Id, Miss> {
@@ -48,6 +52,22 @@ fn linear_bias(b: &mut Builder<'_>) -> Result<Id, Miss> {
     let columns = b.ty(w)?.shape[1].clone();
     let bias = vector(b, bias, &columns)?;
     b.op("linear", Attrs::default(), &[x, w, bias])
+}
+
+/// Pays where the matrix in the middle is not much narrower than the others; the cost decides.
+fn chain(b: &mut Builder<'_>) -> Result<Id, Miss> {
+    let (x, a, w) = (b.var("x")?, b.var("a")?, b.var("w")?);
+    let inner = b.ty(a)?.shape[1].as_const().ok_or("the inner extent is not known")? as f64;
+    let bound = b.largest(a)? * b.largest(w)? * inner;
+    if bound.is_nan() || bound > f64::from(f32::MAX) {
+        return Err(Miss(format!("the weights together may be as large as {bound}")));
+    }
+    let both = b.op("matmul", Attrs::default(), &[a, w])?;
+    if b.data(both).constant.is_none() {
+        return Err("the weights are too large to be multiplied here".into());
+    }
+    let args: Vec<Id> = [x, both].into_iter().chain(b.var("d").ok()).collect();
+    b.op("linear", Attrs::default(), &args)
 }
 
 fn linear_reshape(b: &mut Builder<'_>) -> Result<Id, Miss> {

@@ -3,9 +3,11 @@
 mod activation;
 mod algebra;
 mod attention;
+mod conv;
 mod linear;
 mod norm;
 mod rope;
+mod select;
 mod shape;
 pub(crate) mod view;
 
@@ -17,7 +19,9 @@ use egg::Id;
 pub static THEMES: &[(&str, &[Rule])] = &[
     ("algebra", algebra::RULES),
     ("shape", shape::RULES),
+    ("select", select::RULES),
     ("linear", linear::RULES),
+    ("conv", conv::RULES),
     ("norm", norm::RULES),
     ("activation", activation::RULES),
     ("attention", attention::RULES),

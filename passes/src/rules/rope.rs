@@ -12,9 +12,6 @@ pub(super) const RULES: &[Rule] = &[
     recovery!("rope-interleaved", "x * cos + stack(-x[1::2], x[0::2]) * sin = rope(x, cos, sin) of neighbours",
         "(add (mul ?x ?cos) (mul (reshape (concat:c ?a=(reshape (neg (slice:s ?x))) ?b=(reshape (slice:t ?x)))) ?sin))" =>
         Rhs::Apply(neighbours)),
-    recovery!("rope-interleaved-sunk", "the same, with the negation after the reshape",
-        "(add (mul ?x ?cos) (mul (reshape (concat:c (neg ?a=(reshape (slice:s ?x))) ?b=(reshape (slice:t ?x)))) ?sin))" =>
-        Rhs::Apply(neighbours)),
     recovery!("rope-part", "concat(rope(x[..r]), x[r..]) = rope(x)",
         "(concat:c (rope:r (slice:s ?x) ?cos ?sin) (slice:t ?x))" => Rhs::Apply(part)),
 ];

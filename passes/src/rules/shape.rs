@@ -9,7 +9,6 @@ use egg::Id;
 pub(super) const RULES: &[Rule] = &[
     rule!("reshape-reshape", Exact, "reshape(reshape(x)) = reshape(x)",
         "(reshape:p (reshape ?x))" => Rhs::Apply(reshape_reshape)),
-    rule!("reshape-nothing", Exact, "reshape(x, shape of x) = x", "(reshape:p ?x)" => Rhs::Apply(reshape_reshape)),
     rule!("transpose-transpose", Exact, "transpose(transpose(x, q), p) = transpose(x, q[p])",
         "(transpose:p (transpose:q ?x))" => Rhs::Apply(transpose_transpose)),
     rule!("transpose-reshape", Exact, "transpose(reshape(x)) = reshape(transpose(x)) where axes stay together",
@@ -29,12 +28,20 @@ pub(super) const RULES: &[Rule] = &[
         "(binary (transpose:p ?x) ?c:scalar)" => Rhs::Apply(sink_transpose_left)),
     rule!("sink-transpose-right", Exact, "f(c, transpose(x)) = transpose(f(c, x))",
         "(binary ?c:scalar (transpose:p ?x))" => Rhs::Apply(sink_transpose_right)),
+    rule!("sink-reshape-select-number", Exact, "select(reshape(c), s, reshape(x)) = reshape(select(c, s, x))",
+        "(select (reshape ?c) ?s:scalar (reshape ?x))" => Rhs::Apply(|b| sink_reshape_select(b, false))),
+    rule!("sink-reshape-select", Exact, "select(reshape(c), reshape(x), s) = reshape(select(c, x, s))",
+        "(select (reshape ?c) (reshape ?x) ?s:scalar)" => Rhs::Apply(|b| sink_reshape_select(b, true))),
+    rule!("sink-transpose-select-number", Exact, "select(transpose(c), s, transpose(x)) = transpose(select(c, s, x))",
+        "(select (transpose:p ?c) ?s:scalar (transpose:p ?x))" => Rhs::Apply(|b| sink_transpose_select(b, false))),
+    rule!("sink-transpose-select", Exact, "select(transpose(c), transpose(x), s) = transpose(select(c, x, s))",
+        "(select (transpose:p ?c) (transpose:p ?x) ?s:scalar)" => Rhs::Apply(|b| sink_transpose_select(b, true))),
     rule!("gather-constant", Exact, "gather(x, one known index) = slice(x) without the axis",
         "(gather:p ?x ?i:scalar)" => Rhs::Apply(gather_constant)),
     rule!("slice-slice", Exact, "slice(slice(x)) = slice(x)",
         "(slice:p (slice:q ?x))" => Rhs::Apply(slice_slice)),
     rule!("slice-reshape", Exact, "slice(reshape(x)) = reshape(slice(x)) where axes stay together",
-        "(slice:p (reshape ?x))" => Rhs::Apply(slice_reshape)),
+        "(slice:p ?m=(reshape ?x))" => Rhs::Apply(slice_reshape)),
 ];
 
 pub(super) fn perm_of(attrs: &Attrs) -> Vec<usize> {
@@ -147,6 +154,29 @@ fn sink_transpose_right(b: &mut Builder<'_>) -> Result<Id, Miss> {
     b.transpose(inner, &perm)
 }
 
+/// A choice by `c` between `x` and the number `s`, which comes second if `first`; both have the same extents.
+fn select(b: &mut Builder<'_>, first: bool) -> Result<Id, Miss> {
+    let (cond, x, s) = (b.var("c")?, b.var("x")?, b.var("s")?);
+    if b.ty(cond)?.shape != b.ty(x)?.shape {
+        return Err("the condition has other extents".into());
+    }
+    let s = bare(b, s)?;
+    let args = if first { [cond, x, s] } else { [cond, s, x] };
+    b.op("select", Attrs::default(), &args)
+}
+
+fn sink_reshape_select(b: &mut Builder<'_>, first: bool) -> Result<Id, Miss> {
+    let inner = select(b, first)?;
+    let shape = b.ty(b.root()?)?.shape;
+    b.reshape(inner, shape)
+}
+
+fn sink_transpose_select(b: &mut Builder<'_>, first: bool) -> Result<Id, Miss> {
+    let perm = perm_of(&b.attrs("p")?);
+    let inner = select(b, first)?;
+    b.transpose(inner, &perm)
+}
+
 fn gather_constant(b: &mut Builder<'_>) -> Result<Id, Miss> {
     let (x, i, axis) = (b.var("x")?, b.var("i")?, b.attrs("p")?.int("axis"));
     let shape = b.ty(x)?.shape;
@@ -166,7 +196,8 @@ fn slice_slice(b: &mut Builder<'_>) -> Result<Id, Miss> {
     use autoglm_ir::Attr;
     let (x, outer, inner) = (b.var("x")?, b.attrs("p")?, b.attrs("q")?);
     let both = |name: &'static str, v| (name, Attr::Dims(v));
-    let steps: Vec<i64> = outer.ints("steps").iter().zip(inner.ints("steps")).map(|(a, b)| a * b).collect();
+    let steps = outer.ints("steps").iter().zip(inner.ints("steps")).map(|(a, b)| a.checked_mul(*b));
+    let steps: Vec<i64> = steps.collect::<Option<_>>().ok_or("the steps together are too large")?;
     let starts = (inner.dims("starts").iter().zip(inner.ints("steps")).zip(outer.dims("starts")))
         .map(|((start, step), more)| start + &(&Dim::from(*step) * more))
         .collect();
@@ -179,14 +210,7 @@ fn slice_slice(b: &mut Builder<'_>) -> Result<Id, Miss> {
 fn slice_reshape(b: &mut Builder<'_>) -> Result<Id, Miss> {
     use autoglm_ir::Attr;
     let (x, attrs) = (b.var("x")?, b.attrs("p")?);
-    let (inner, result) = (b.ty(x)?.shape, b.ty(b.root()?)?.shape);
-    let middle: Vec<Dim> = b
-        .nodes(b.root()?, "slice")
-        .iter()
-        .filter(|(a, _)| *a == attrs)
-        .filter_map(|(_, args)| Some(b.data(args[0]).ty()?.shape.clone()))
-        .next()
-        .ok_or("the slice is gone")?;
+    let (inner, middle, result) = (b.ty(x)?.shape, b.ty(b.var("m")?)?.shape, b.ty(b.root()?)?.shape);
     let groups = super::view::groups(&inner, &middle).ok_or("the reshape regroups axes")?;
     let (mut starts, mut sizes, mut steps) = (Vec::new(), Vec::new(), Vec::new());
     for (old, new) in groups {

@@ -59,20 +59,32 @@ pub(crate) fn regroup(shape: &[Dim], from: &[Dim], to: &[Dim]) -> Option<Vec<Dim
 }
 
 /// For a reshape from `a` to `b` followed by a transpose `perm` of `b`: the transpose of `a` that may come first.
+///
+/// Axes of one element hold nothing that could be moved; those of `a` go with the axis after them.
 pub(crate) fn earlier_perm(a: &[Dim], b: &[Dim], perm: &[usize]) -> Option<Vec<usize>> {
-    let groups = groups(a, b)?;
+    let wide = |shape: &[Dim]| (0..shape.len()).filter(|i| !shape[*i].is(1)).collect::<Vec<_>>();
+    let of = |shape: &[Dim], axes: &[usize]| axes.iter().map(|i| shape[*i].clone()).collect::<Vec<_>>();
+    let (wide_a, wide_b) = (wide(a), wide(b));
+    let groups = groups(&of(a, &wide_a), &of(b, &wide_b))?;
+    let moved: Vec<usize> =
+        perm.iter().filter_map(|axis| wide_b.iter().position(|wide| wide == axis)).collect();
     let mut earlier = Vec::with_capacity(a.len());
-    let mut at = 0;
-    while at < perm.len() {
-        let (old, new) = groups.iter().find(|(_, new)| new.contains(&perm[at]))?;
-        let run = perm.get(at..at + new.len())?;
+    let (mut at, mut taken) = (0, 0);
+    while at < moved.len() {
+        let (old, new) = groups.iter().find(|(_, new)| new.contains(&moved[at]))?;
+        let run = moved.get(at..at + new.len())?;
         if run.iter().copied().ne(new.clone()) {
             return None;
         }
-        earlier.extend(old.clone());
+        for axis in old.clone() {
+            let start = axis.checked_sub(1).map_or(0, |before| wide_a[before] + 1);
+            earlier.extend(start..=wide_a[axis]);
+        }
+        taken += old.len();
         at += new.len();
     }
-    (earlier.len() == a.len()).then_some(earlier)
+    earlier.extend(wide_a.last().map_or(0, |last| last + 1)..a.len());
+    (taken == wide_a.len()).then_some(earlier)
 }
 
 #[cfg(test)]
@@ -105,5 +117,6 @@ mod tests {
         let (a, b) = (dims(&[12, 64, 128]), dims(&[1, 12, 64, 128]));
         assert_eq!(earlier_perm(&a, &b, &[0, 1, 3, 2]).unwrap(), [0, 2, 1]);
         assert_eq!(earlier_perm(&dims(&[12, 8]), &dims(&[3, 4, 8]), &[1, 0, 2]), None);
+        assert_eq!(earlier_perm(&dims(&[1, 3, 4, 1]), &dims(&[3, 1, 4]), &[2, 1, 0]).unwrap(), [2, 0, 1, 3]);
     }
 }

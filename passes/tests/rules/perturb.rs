@@ -2,7 +2,8 @@
 
 use crate::numeric::Random;
 use autoglm_ir::graph::Output;
-use autoglm_ir::{Attr, Attrs, DType, Def, Dim, Graph, OpId, Tensor, ValueId};
+use autoglm_ir::op::Fusion;
+use autoglm_ir::{Attr, Attrs, DType, Def, Dim, Graph, Node, OpId, Tensor, ValueId};
 use std::sync::Arc;
 
 struct Writer {
@@ -52,23 +53,90 @@ impl Writer {
         }
     }
 
-    /// x * c as (x * 2) * (c / 2), x + c as (x + c / 2) + c / 2; powers of two round nothing.
-    fn split(&mut self, name: &str, x: ValueId, c: ValueId) -> Option<ValueId> {
-        let id = self.graph.constant(c)?;
-        let tensor = autoglm_ir::interp::const_tensor(&self.graph, id).ok()?;
-        if tensor.dtype != DType::F32 || tensor.numel() != 1 || self.random.below(3) > 0 {
+    fn number(&mut self, x: f64) -> ValueId {
+        self.graph.add_const("", Tensor::scalar(DType::F32, x))
+    }
+
+    /// The one number of an f32 constant.
+    fn constant(&self, v: ValueId) -> Option<f64> {
+        let tensor = autoglm_ir::interp::const_tensor(&self.graph, self.graph.constant(v)?).ok()?;
+        (tensor.dtype == DType::F32 && tensor.numel() == 1).then(|| tensor.to_f64()[0])
+    }
+
+    /// The same function of the same arguments in other operators; powers of two round nothing.
+    fn rewritten(&mut self, name: &str, args: &[ValueId]) -> Option<ValueId> {
+        let none = Attrs::default;
+        let float = args.first().is_some_and(|x| self.graph.ty(*x).dtype == DType::F32);
+        if !float || self.random.below(3) > 0 {
             return None;
         }
-        let half = self
-            .graph
-            .add_const("", Tensor::floats(DType::F32, tensor.shape.clone(), vec![tensor.to_f64()[0] / 2.0]));
-        let first = match name {
-            "mul" => self.graph.add_const("", Tensor::floats(DType::F32, tensor.shape, vec![2.0])),
-            "add" => half,
-            _ => return None,
-        };
-        let part = self.op(name, Attrs::default(), vec![x, first]);
-        Some(self.op(name, Attrs::default(), vec![part, half]))
+        let number = args.get(1).and_then(|c| self.constant(*c));
+        match (name, args, number) {
+            ("mul", [x, _], Some(c)) => {
+                let (two, half) = (self.number(2.0), self.number(c / 2.0));
+                let part = self.op("mul", none(), vec![*x, two]);
+                Some(self.op("mul", none(), vec![part, half]))
+            }
+            ("add", [x, _], Some(c)) => {
+                let half = self.number(c / 2.0);
+                let part = self.op("add", none(), vec![*x, half]);
+                Some(self.op("add", none(), vec![half, part]))
+            }
+            ("div", [x, _], Some(c)) => {
+                let (two, half) = (self.number(2.0), self.number(c / 2.0));
+                let part = self.op("div", none(), vec![*x, two]);
+                Some(self.op("div", none(), vec![part, half]))
+            }
+            ("div", [x, y], None) => {
+                let inverse = self.op("reciprocal", none(), vec![*y]);
+                Some(self.op("mul", none(), vec![inverse, *x]))
+            }
+            ("sub", [x, y], _) => {
+                let minus = self.op("neg", none(), vec![*y]);
+                Some(self.op("add", none(), vec![minus, *x]))
+            }
+            ("neg", [x], _) => {
+                let minus = self.number(-1.0);
+                Some(self.op("mul", none(), vec![*x, minus]))
+            }
+            ("mul", [x, y], None) if x == y => {
+                let two = self.number(2.0);
+                Some(self.op("pow", none(), vec![*x, two]))
+            }
+            ("pow", [x, _], Some(2.0)) => Some(self.op("mul", none(), vec![*x, *x])),
+            ("sqrt", [x], _) => {
+                let half = self.number(0.5);
+                Some(self.op("pow", none(), vec![*x, half]))
+            }
+            ("reciprocal", [x], _) => {
+                let one = self.number(1.0);
+                Some(self.op("div", none(), vec![one, *x]))
+            }
+            _ => None,
+        }
+    }
+
+    /// An elementwise operator between two reshapes or two transposes.
+    fn wrapped(&mut self, node: &Node, args: &[ValueId]) -> Option<ValueId> {
+        let out = args.iter().map(|a| self.graph.ty(*a).clone()).max_by_key(|ty| ty.rank())?;
+        let fits = |w: &Writer, a: &ValueId| w.graph.ty(*a).shape == out.shape || w.graph.ty(*a).rank() == 0;
+        let elementwise = node.op.def().class == Fusion::Elementwise && args.iter().all(|a| fits(self, a));
+        let (turned, way) = (out.rank() >= 2, self.random.below(4));
+        if !elementwise || out.rank() == 0 || way > 1 || (way == 1 && !turned) {
+            return None;
+        }
+        let perm: Vec<i64> = (1..out.rank() as i64).chain([0]).collect();
+        let back: Vec<i64> = [out.rank() as i64 - 1].into_iter().chain(0..out.rank() as i64 - 1).collect();
+        let mut moved = Vec::with_capacity(args.len());
+        for arg in args {
+            moved.push(match (self.graph.ty(*arg).rank(), way) {
+                (0, _) => *arg,
+                (_, 0) => self.reshape(*arg, vec![out.numel()]),
+                _ => self.transpose(*arg, perm.clone()),
+            });
+        }
+        let result = self.graph.add(node.op, node.attrs.clone(), moved, &node.loc).unwrap()[0];
+        Some(if way == 0 { self.reshape(result, out.shape) } else { self.transpose(result, back) })
     }
 }
 
@@ -102,11 +170,8 @@ pub(crate) fn perturb(old: &Graph, seed: u64) -> Graph {
         if matches!(name, "add" | "mul" | "max" | "min") && w.random.below(2) == 0 {
             args.swap(0, 1);
         }
-        let split = match args.as_slice() {
-            [x, c] => w.split(name, *x, *c),
-            _ => None,
-        };
-        let outs = match split {
+        let other = w.rewritten(name, &args);
+        let outs = match other.or_else(|| w.wrapped(node, &args)) {
             Some(out) => vec![out],
             None => w.graph.add(node.op, node.attrs.clone(), args, &node.loc).unwrap(),
         };
