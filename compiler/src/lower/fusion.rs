@@ -158,9 +158,14 @@ impl Planner<'_> {
     fn elementwise(&mut self, node: &Node, v: ValueId) {
         let Some(contexts) = self.contexts(v) else { return };
         let shape = &self.graph.ty(v).shape;
-        let plain = |c: &Context| matches!(c.path.as_slice(), [Move::Broadcast(s)] if s == shape);
         let single = contexts.len() == 1;
-        if !(single && plain(&contexts[0])) && self.follows_anchor(node) {
+        // An epilogue reaches through reshapes of rows.
+        let rows = |c: &Context| {
+            let same = |s: &[Dim]| s.last() == shape.last();
+            !repeats(shape, &c.path)
+                && c.path.iter().all(|m| matches!(m, Move::Broadcast(s) | Move::Reshape(s) if same(s)))
+        };
+        if !(single && rows(&contexts[0])) && self.follows_anchor(node) {
             // It costs nothing as the epilogue of what comes before.
             return;
         }
@@ -253,6 +258,13 @@ impl Planner<'_> {
         false
     }
 
+    /// How a value will lie in memory if what the moves before it start from is dense.
+    fn likely_view(&self, v: ValueId) -> View {
+        let dense = View::dense(&self.graph.ty(v).shape);
+        let Some(node) = self.graph.producer(v) else { return dense };
+        Move::of(node).and_then(|moved| self.likely_view(node.args[0]).apply(&moved)).unwrap_or(dense)
+    }
+
     /// Whether everything that the loop of a node reads besides `result` can be read over a reshape of its extents.
     fn reads_as(&self, node: &Node, result: ValueId, shape: &[Dim]) -> bool {
         let over = &self.graph.ty(node.outs[0]).shape;
@@ -264,7 +276,7 @@ impl Planner<'_> {
             match inner {
                 Some(inner) if Move::of(inner).is_some() => inner.args[0] == result,
                 Some(inner) => self.graph.ty(*arg).shape == *over && self.reads_as(inner, result, shape),
-                None => View::dense(&self.graph.ty(*arg).shape).broadcast(over).reshape(shape).is_some(),
+                None => self.likely_view(*arg).broadcast(over).reshape(shape).is_some(),
             }
         })
     }
