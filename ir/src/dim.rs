@@ -14,9 +14,9 @@ use std::fmt;
 use std::sync::Arc;
 
 /// Most terms of a dim.
-pub const TERMS_MAX: usize = 256;
+pub const TERMS_MAX: usize = 1024;
 /// Most atoms of a dim, those within atoms included.
-pub const ATOMS_MAX: u32 = 4096;
+pub const ATOMS_MAX: u32 = 16_384;
 /// How deep atoms may nest.
 pub const DEPTH_MAX: u32 = 64;
 

@@ -229,7 +229,8 @@ impl Lowering<'_> {
     pub(super) fn is_whole(&self, place: &Place) -> bool {
         place.view.offset.is(0)
             && place.view.is_dense()
-            && self.numels.get(place.id as usize) == Some(&place.view.numel())
+            && self.shapes.get(place.id as usize).map(|shape| autoglm_ir::dim::product(shape))
+                == Some(place.view.numel())
     }
 
     /// Where a step that reads `reads` writes a result of the graph.

@@ -37,7 +37,7 @@ impl Random {
 /// The models of the vendored conformance cases, and the digits network.
 pub fn corpus() -> Vec<Vec<u8>> {
     let testdata = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata");
-    let mut paths: Vec<_> = std::fs::read_dir(testdata.join("conformance/core"))
+    let mut paths: Vec<_> = std::fs::read_dir(testdata.join("conformance/core/node"))
         .unwrap()
         .map(|entry| entry.unwrap().path().join("model.onnx"))
         .filter(|path| path.exists())
