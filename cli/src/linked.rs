@@ -19,7 +19,7 @@ use autoglm_compiler::onnx::limits::Limits;
 use autoglm_ir::{DType, Dim, Graph};
 use autoglm_passes as passes;
 use autoglm_runtime::elem::ElemType;
-use autoglm_runtime::engine::{Engine as EngineFile, EngineWriter, Mode};
+use autoglm_runtime::engine::{Engine as EngineFile, EngineWriter, Mode, format};
 use autoglm_runtime::error::{EngineError, RunError};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -145,10 +145,10 @@ impl Backend for Linked {
 
 fn is_engine(path: &Path) -> Result<bool, CliError> {
     use std::io::Read as _;
-    let mut head = [0; 8];
-    let mut file = std::fs::File::open(path).map_err(|e| CliError::io(path, "read", &e))?;
-    let n = file.read(&mut head).map_err(|e| CliError::io(path, "read", &e))?;
-    Ok(head[..n].starts_with(&autoglm_runtime::engine::format::MAGIC[..]))
+    let mut head = Vec::new();
+    let file = std::fs::File::open(path).map_err(|e| CliError::io(path, "read", &e))?;
+    file.take(format::PAGE).read_to_end(&mut head).map_err(|e| CliError::io(path, "read", &e))?;
+    Ok(format::is_engine(&head))
 }
 
 fn open_model(request: &CompileRequest) -> Result<ModelFile, CliError> {
@@ -243,7 +243,9 @@ fn read_error(error: &ReadError) -> CliError {
 
 fn engine_error(error: &EngineError) -> CliError {
     let exit = match error {
-        EngineError::Hash { .. } => Exit::Integrity,
+        EngineError::Hash { .. } | EngineError::Length { .. } | EngineError::Padding { .. } => {
+            Exit::Integrity
+        }
         EngineError::Version { .. } => Exit::Target,
         _ => Exit::Invalid,
     };
@@ -254,7 +256,7 @@ fn run_error(error: &RunError) -> CliError {
     let exit = match error {
         RunError::Unsupported { .. } => Exit::Unsupported,
         RunError::Threads { .. } => Exit::Budget,
-        RunError::Memory { .. } | RunError::OutOfMemory(_) => Exit::Budget,
+        RunError::Memory { .. } | RunError::OutOfMemory(_) | RunError::Work { .. } => Exit::Budget,
         RunError::Panic(_) => Exit::Bug,
         _ => Exit::Invalid,
     };

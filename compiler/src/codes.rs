@@ -79,6 +79,8 @@ autoglm_runtime::error_codes! {
         "This is a bug: report it with the model.";
     LOWER_IO = "E0403", "The weights could not be written to the engine.",
         "Check the permissions and the space on the disk.";
+    LOWER_TOO_LARGE = "E0404", "A size of the model does not fit 64 bits, or an expression of sizes is too large.",
+        "Give the dimensions with `-D`, or use a smaller model.";
     W_ORDER = "W0100", "Nodes were not in topological order.", "Nothing: the nodes were sorted.";
     W_INITIALIZER = "W0101", "An initializer is repeated identically.", "Nothing: one of them is used.";
     W_SHADOW = "W0102", "A subgraph reuses a name of an outer scope.",

@@ -3,7 +3,7 @@
 
 use autoglm_compiler::diag::Class;
 use autoglm_compiler::import::{ImportOptions, import};
-use autoglm_compiler::lower::{WeightSink, lower};
+use autoglm_compiler::lower::{Options, WeightSink, lower};
 use autoglm_compiler::onnx::proto::{
     AttributeProto, Dimension, DimensionValue, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
     TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, attribute_type, type_proto,
@@ -93,7 +93,7 @@ fn graph(text: &str) -> Graph {
 
 #[test]
 fn what_the_lowering_refuses() {
-    let code = |graph: &Graph| lower(graph, &mut Full).map(|_| ()).unwrap_err()[0].code;
+    let code = |graph: &Graph| lower(graph, Options::FAST, &mut Full).map(|_| ()).unwrap_err()[0].code;
     assert_eq!(code(&graph("graph @g (%x: str[2]) {\n return %x }")), "E0401");
     assert_eq!(
         code(&graph("graph @g (%x: f32[2]) {\n %c = const f32[2] [1, 2]\n %0 = add %x, %c\n return %0 }")),

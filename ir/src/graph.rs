@@ -268,6 +268,13 @@ impl Graph {
         let (types, guards) = infer_with_guards(op, &attrs, &tys, loc)?;
         let known: Vec<_> = args.iter().map(|a| self.value(*a).content.as_deref()).collect();
         let content = types.first().and_then(|out| content(op, &attrs, &tys, &known, out));
+        let content = content.filter(|dims| dims.iter().all(Dim::is_sane));
+        let conditions = guards.iter().flat_map(|guard| match &guard.cond {
+            Cond::Eq(a, b) | Cond::Le(a, b) | Cond::Broadcast(a, b) => [a, b],
+        });
+        if !types.iter().flat_map(|ty| &ty.shape).chain(conditions).all(Dim::is_sane) {
+            return Err("an extent overflows, or is too complex an expression".into());
+        }
         self.guards.extend(guards);
         let id = NodeId(self.nodes.len() as u32);
         let mut contents = vec![None; types.len()];

@@ -302,3 +302,22 @@ fn damaged_texts_do_not_panic() {
         }
     }
 }
+
+/// What a hostile model can build node by node must not grow without bound.
+#[test]
+fn dims_stop_growing() {
+    let sum = |i: usize| &Dim::sym(&format!("a{i}")) + &Dim::sym(&format!("b{i}"));
+    let product = (0..1000).fold(Dim::from(1), |p, i| &p * &sum(i));
+    let tower = (0..1000).fold(Dim::sym("a@0"), |d, _| d.larger(&d.modulo(&3.into()).unwrap()));
+    let power = (0..100_000).fold(Dim::from(1), |p, _| &p * &Dim::sym("a"));
+    let total = (0..100_000).fold(Dim::from(0), |s, i| &s + &Dim::sym(&format!("a{}", i % 1000)));
+    for dim in [product, tower, power, total] {
+        assert!(!dim.is_sane() && dim.to_string().len() < 10);
+        // Nothing is known of it: not even that it is equal to itself.
+        assert_eq!((&dim - &dim).as_const(), None);
+        assert_eq!(dim.equals(&dim).as_const(), None);
+        assert_eq!(dim.floor_div(&dim).and_then(|q| q.as_const()), None);
+        assert!(!(&dim * &Dim::from(0)).is_sane());
+    }
+    assert!((0..8).fold(Dim::from(1), |p, i| &p * &sum(i)).is_sane());
+}

@@ -53,6 +53,8 @@ error_codes! {
         "Compile the model again; if it stays, it is a bug of the compiler.";
     ENGINE_WRITE = "E0511", "The engine holds something that the format cannot store.",
         "Make the model or its weights smaller.";
+    ENGINE_PADDING = "E0512", "Bytes between the sections of the engine are not zero.",
+        "The file is damaged: copy it or compile the model again.";
     RUN_UNSUPPORTED = "E0599", "This runtime has no executor for a step.",
         "Use a runtime that was built for this engine.";
     RUN_COUNT = "E0601", "Too few or too many tensors were passed.",
@@ -70,4 +72,5 @@ error_codes! {
         "Compile the model again; if it stays, it is a bug of the compiler.";
     RUN_PANIC = "E0609", "A worker thread panicked.", "This is a bug: report it with the engine and the inputs.";
     RUN_THREADS = "E0610", "The worker threads could not be started.", "Ask for fewer threads.";
+    RUN_WORK = "E0611", "A run would take more work than allowed.", "Use smaller inputs or raise the limit.";
 }

@@ -60,6 +60,12 @@ pub enum EngineError {
         /// Recorded.
         want: String,
     },
+    /// A byte between sections, which no hash covers, is not zero.
+    #[error("padding byte at {at} is not zero: the file is damaged")]
+    Padding {
+        /// Where, from the start of the file.
+        at: u64,
+    },
     /// More than this runtime accepts.
     #[error("{what}: {value} exceeds the limit of {limit}")]
     Limit {
@@ -109,6 +115,7 @@ impl EngineError {
             Self::Program { .. } => codes::ENGINE_PROGRAM,
             Self::Manifest(_) => codes::ENGINE_MANIFEST,
             Self::Write(_) => codes::ENGINE_WRITE,
+            Self::Padding { .. } => codes::ENGINE_PADDING,
         }
     }
 }
@@ -181,6 +188,18 @@ pub enum RunError {
         /// How much there may be.
         limit: u64,
     },
+    /// More arithmetic than allowed.
+    #[error(
+        "step {step:?}: the run needs {want} operations up to here, the limit is {limit}: use smaller inputs or raise the limit"
+    )]
+    Work {
+        /// The step at which the limit is exceeded.
+        step: String,
+        /// Operations of the steps up to and with this one.
+        want: u64,
+        /// How many there may be.
+        limit: u64,
+    },
     /// The allocator refused.
     #[error("out of memory: {0} bytes could not be allocated")]
     OutOfMemory(u64),
@@ -220,6 +239,7 @@ impl RunError {
             Self::Footprint { .. } => codes::RUN_FOOTPRINT,
             Self::Panic(_) => codes::RUN_PANIC,
             Self::Threads { .. } => codes::RUN_THREADS,
+            Self::Work { .. } => codes::RUN_WORK,
         }
     }
 }

@@ -119,6 +119,9 @@ fn other_files_are_named_for_what_they_are_not() {
     let bytes = common::engine_bytes(common::rows_program);
     let mut newer = bytes.clone();
     newer[8] = 3;
+    assert_eq!(load_error(newer.clone()).0, "E0506", "a flipped bit is not another version");
+    // A newer version may hash otherwise; that the hash of this one does not fit must not hide what the file is.
+    newer[32..64].fill(7);
     assert_eq!(
         load_error(newer),
         ("E0503", "engine format version 3; this runtime reads version 2: compile the model again".into())
@@ -128,13 +131,18 @@ fn other_files_are_named_for_what_they_are_not() {
     assert_eq!(load_error(longer).0, "E0504");
     let mut many = bytes.clone();
     many[12] = 17;
+    assert_eq!(load_error(many.clone()).0, "E0506");
+    format::repair_hashes(&mut many);
     assert_eq!(load_error(many).0, "E0507");
     let mut program = bytes.clone();
     *program.last_mut().unwrap() ^= 1;
     assert_eq!(load_error(program).0, "E0506");
     let mut padding = bytes;
     padding[2000] = 1;
-    assert_eq!(load_error(padding), ("E0505", "malformed engine: padding byte at 2000 is not zero".into()));
+    assert_eq!(
+        load_error(padding),
+        ("E0512", "padding byte at 2000 is not zero: the file is damaged".into())
+    );
     let missing = Engine::open("no/such/engine.bin").unwrap_err();
     assert_eq!(missing.code(), "E0501");
 }

@@ -14,7 +14,7 @@ use autoglm_runtime::tile::{Instr, TileProgram};
 use common::{Random, port, step, value};
 use std::collections::HashMap;
 
-const LIMITS: Limits = Limits { max_memory: 1 << 40, max_tensor: 1 << 40 };
+const LIMITS: Limits = Limits { max_memory: 1 << 40, max_tensor: 1 << 40, max_work: u64::MAX };
 
 fn overlap<T: PartialOrd>(a: (T, T), b: (T, T)) -> bool {
     a.0 < b.1 && b.0 < a.1

@@ -17,7 +17,7 @@ pub(crate) use crate::codes;
 use crate::diag::{Class, Diagnostic};
 use crate::onnx::proto::{GraphProto, NodeProto};
 use crate::onnx::scope::{Opsets, opset_imports};
-use crate::onnx::{Attrs, Limits, ModelFile, node_opset, normalise};
+use crate::onnx::{Attrs, Limits, ModelFile, node_opset, normalise_within};
 use autoglm_ir::graph::Output;
 use autoglm_ir::{Def, Graph, Tensor, ValueId};
 use cx::{Cx, Outs, Res};
@@ -57,7 +57,7 @@ pub struct Imported {
 pub fn import(model: &ModelFile, options: &ImportOptions) -> Result<Imported, Vec<Diagnostic>> {
     let mut noted = Vec::new();
     let opsets = opset_imports(&model.model.opset_import).map_err(|e| vec![from_read(e)])?;
-    let onnx = normalise(model.model.clone(), &mut noted)
+    let onnx = normalise_within(model.model.clone(), &mut noted, options.limits.nodes)
         .map_err(|errors| errors.into_iter().map(from_read).collect::<Vec<_>>())?;
     let mut warnings: Vec<Diagnostic> = noted
         .into_iter()

@@ -1,8 +1,10 @@
 //! Gathers, scatters and top-k.
 
+use super::place::Place;
+use super::view::View;
 use super::{Failure, Lowering};
 use autoglm_ir::dim::product;
-use autoglm_ir::{DType, Dim, Node};
+use autoglm_ir::{DType, Dim, Graph, Node};
 use autoglm_runtime::program::{ScatterMode, StepKind};
 
 /// The axis attribute, which the importer has normalised.
@@ -10,7 +12,33 @@ fn axis(node: &Node) -> usize {
     node.attrs.int("axis") as usize
 }
 
+/// What a `gather` with known indices at regular steps shows of its data, if all of them are certain to be inside.
+pub(super) fn gathered(graph: &Graph, node: &Node, data: &View) -> Option<View> {
+    let index: Vec<i64> =
+        graph.value(node.args[1]).content.as_ref()?.iter().map(Dim::as_const).collect::<Option<_>>()?;
+    let axis = axis(node);
+    let extent = data.shape[axis].as_const()?;
+    let wrapped = |i: i64| if i < 0 { i + extent } else { i };
+    let index: Vec<i64> = index.into_iter().map(wrapped).collect();
+    let step = if index.len() > 1 { index[1] - index[0] } else { 1 };
+    let inside = index.iter().all(|i| (0..extent).contains(i));
+    if !inside || step == 0 || index.windows(2).any(|pair| pair[1] - pair[0] != step) {
+        return None;
+    }
+    let (mut starts, mut sizes, mut steps) =
+        (vec![Dim::from(0); data.shape.len()], data.shape.clone(), vec![1; data.shape.len()]);
+    (starts[axis], sizes[axis], steps[axis]) = ((*index.first()?).into(), index.len().into(), step);
+    data.slice(&starts, &sizes, &steps).reshape(&graph.ty(node.outs[0]).shape)
+}
+
 pub(super) fn gather(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
+    if cx.options.views {
+        let place = cx.place(node.args[0])?;
+        if let Some(view) = gathered(cx.graph, node, &place.view) {
+            cx.bind(node.outs[0], Place { id: place.id, view });
+            return Ok(());
+        }
+    }
     let (data, index) = (cx.dense(node.args[0])?, cx.dense(node.args[1])?);
     let shape = cx.graph.ty(node.args[0]).shape.clone();
     let axis = axis(node);

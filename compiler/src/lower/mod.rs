@@ -59,6 +59,8 @@ pub(crate) enum Failure {
     Unsupported(String),
     /// A bug or an input that breaks an invariant.
     Invalid(String),
+    /// A size beyond what an engine can hold.
+    TooLarge(String),
     /// The engine file could not be written.
     Io(std::io::Error),
 }
@@ -226,6 +228,7 @@ fn error(failure: Failure, op: &str, loc: &str) -> LowerError {
     let (code, message) = match failure {
         Failure::Unsupported(m) => (codes::LOWER_UNSUPPORTED, m),
         Failure::Invalid(m) => (codes::LOWER_INVALID, m),
+        Failure::TooLarge(m) => (codes::LOWER_TOO_LARGE, m),
         Failure::Io(e) => (codes::LOWER_IO, format!("the engine could not be written: {e}")),
     };
     LowerError { code, op: op.into(), loc: loc.into(), message }
@@ -442,7 +445,7 @@ impl Lowering<'_> {
     }
 
     fn reg(&mut self, dim: &Dim) -> Result<rt::Reg, Failure> {
-        Ok(self.shape.reg(dim)?)
+        self.shape.reg(dim)
     }
 
     fn is_op(&self, node: &Node, name: &str) -> bool {

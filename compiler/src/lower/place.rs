@@ -162,6 +162,10 @@ fn can_read(graph: &Graph, plan: &Plan, u: &Use, view: &View) -> bool {
         let next = view.apply(&moved);
         return next.is_some_and(|next| is_readable(graph, plan, node.outs[0], &next));
     }
+    if (node.op.name(), u.at) == ("gather", 0) {
+        let next = super::index::gathered(graph, node, view);
+        return next.is_some_and(|next| is_readable(graph, plan, node.outs[0], &next));
+    }
     let f32_arg = graph.ty(node.args[0]).dtype == DType::F32;
     let nhwc = node.attrs.str("layout") == "nhwc";
     match (node.op.name(), u.at) {

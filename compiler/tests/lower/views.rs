@@ -153,3 +153,30 @@ fn a_copy_that_is_computed_in_place() {
     );
     assert_eq!(steps.list(), "Tile Gather Copy");
 }
+
+#[test]
+fn known_indices_at_regular_steps_are_views() {
+    // Queries, keys and values of one product.
+    let steps = check(
+        "graph @g (%x: f32[2,N,4], %w: f32[4,24]) {
+           %zero = const i64[] [0]
+           %one = const i64[1] [-2]
+           %odd = const i64[2,1] [3, 1]
+           %some = const i64[3] [0, 1, 3]
+           %y = matmul %x, %w
+           %r = reshape %y {shape=[2,N,3,2,4]}
+           %t = transpose %r {perm=[2,0,3,1,4]}
+           %q = gather %t, %zero {axis=0}
+           %k = gather %t, %one {axis=0}
+           %u = reshape %k {shape=[2,2,N,4]}
+           %v = transpose %u {perm=[0,1,3,2]}
+           %s = matmul %q, %v
+           %g = gather %q, %odd {axis=3}
+           %n = neg %g
+           %h = gather %q, %some {axis=3}
+           return %s, %n, %h
+         }",
+        SIZES,
+    );
+    assert_eq!(steps.list(), "MatMul MatMul Tile Copy Gather");
+}

@@ -95,12 +95,15 @@ pub(super) struct Parts {
 /// Checks layout and hashes and decodes the control sections.
 pub(super) fn parse(file: &[u8]) -> Result<Parts, EngineError> {
     let file_len = file.len() as u64;
-    let head_len = format::head_len(file.get(..HEADER_LEN).unwrap_or(file), file_len)?;
     // A mapped file may change between two looks at it, so what is checked is a copy, and the copy is what is used.
-    let head = file[..head_len].to_vec();
-    if format::head_len(&head, file_len)? != head_len {
-        return Err(EngineError::Layout("the file changed while it was read".into()));
+    // Header and table always fit the first page.
+    let start = file.get(..PAGE as usize).unwrap_or(file).to_vec();
+    if let Some(damage) = format::damage(&start) {
+        return Err(damage);
     }
+    let head_len = format::head_len(start.get(..HEADER_LEN).unwrap_or(&start), file_len)?;
+    let mut head = start;
+    head.truncate(head_len);
     let (sections, root_hash) = format::decode_head(&head, file_len)?;
     check_padding(file, head_len, &sections)?;
     let manifest = control(file, &sections, SectionKind::Manifest)?;
@@ -153,7 +156,7 @@ fn check_padding(file: &[u8], head_len: usize, sections: &[Section]) -> Result<(
         let gap = file.get(end..next.start).unwrap_or_default();
         debug_assert!(gap.len() < PAGE as usize, "decode_head checked that sections are contiguous");
         if let Some(at) = gap.iter().position(|&b| b != 0) {
-            return Err(EngineError::Layout(format!("padding byte at {} is not zero", end + at)));
+            return Err(EngineError::Padding { at: (end + at) as u64 });
         }
         end = next.end;
     }

@@ -17,6 +17,9 @@ pub const MAX_ITEMS: usize = 1 << 20;
 pub const MAX_SHAPE_OPS: usize = 1 << 22;
 /// Most dimensions of a value or of a loop nest.
 pub const MAX_RANK: usize = 16;
+/// Most instructions of the tile programs that all steps refer to, counted once for every step: a plan holds a copy of
+/// each, so that a small file with many steps could make it as large as it likes.
+pub const MAX_TILE_INSTRS: usize = 1 << 22;
 /// Most arguments or outputs of one step.
 pub const MAX_OPERANDS: usize = 1024;
 
@@ -61,6 +64,7 @@ pub fn validate_tiles(program: &Program, check: TileCheck<'_>) -> Checked {
     let elems = |ids: &[ValueId]| -> Vec<ElemType> {
         ids.iter().filter_map(|id| program.values.get(*id as usize)).map(|v| v.elem).collect()
     };
+    let mut instrs = 0;
     for (i, step) in program.steps.iter().enumerate() {
         let (tile, rank, args) = match &step.kind {
             StepKind::Tile { tile, dims, .. } => (tile, dims.len(), elems(&step.args)),
@@ -73,6 +77,8 @@ pub fn validate_tiles(program: &Program, check: TileCheck<'_>) -> Checked {
             _ => continue,
         };
         let Some(tile_program) = program.tiles.get(*tile as usize) else { continue };
+        instrs += tile_program.body.len() + tile_program.epilogue.len() + tile_program.reduces.len();
+        at_most("tile instructions of all steps", instrs, MAX_TILE_INSTRS)?;
         check(tile_program, rank, &args, &elems(&step.outs)).map_err(|detail| {
             invalid(format!("step #{i} {:?}", step.name), format!("tile program {tile}: {detail}"))
         })?;

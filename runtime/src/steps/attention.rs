@@ -3,7 +3,7 @@
 use super::floats::{
     floats, floats_out, part as part_of, refused, refused_step, scratch_floats, start, workers_for,
 };
-use super::{Call, PlanCx, footprint};
+use super::{Call, PlanCx, count, footprint};
 use crate::cpu::kernels::{AttentionArgs, Heads, Kernels, attention};
 use crate::error::RunError;
 use crate::memory::Memory;
@@ -96,7 +96,15 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
     Ok(Box::new(Attention { step, kernels, args, blocks, scratch, q, k, v, mask, out }))
 }
 
+/// Operations that the softmax of one score costs, roughly.
+const FLOPS_PER_SCORE: usize = 16;
+
 impl Call for Attention {
+    fn work(&self) -> u64 {
+        let AttentionArgs { batch, heads, q_len, kv_len, .. } = self.args;
+        self.flops().saturating_add(count(&[batch, heads, q_len, kv_len, FLOPS_PER_SCORE]))
+    }
+
     fn flops(&self) -> u64 {
         let AttentionArgs { batch, heads, q_len, kv_len, head_dim, v_dim, .. } = self.args;
         let depth = head_dim.saturating_add(v_dim);

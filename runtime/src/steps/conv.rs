@@ -85,6 +85,10 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
 }
 
 impl Call for Conv {
+    fn work(&self) -> u64 {
+        self.flops as u64
+    }
+
     fn flops(&self) -> u64 {
         self.flops as u64
     }

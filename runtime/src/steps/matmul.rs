@@ -115,6 +115,10 @@ impl MatMul {
 }
 
 impl Call for MatMul {
+    fn work(&self) -> u64 {
+        self.flops()
+    }
+
     fn flops(&self) -> u64 {
         let batches = self.batch.iter().fold(1u64, |p, d| p.saturating_mul(d.extent as u64));
         [self.m, self.k, self.n, 2].iter().fold(batches, |p, d| p.saturating_mul(*d as u64))

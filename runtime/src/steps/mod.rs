@@ -40,6 +40,9 @@ pub trait Call: Send + Sync {
         0
     }
 
+    /// Elementary operations of the step, within a small factor: what bounds its running time.
+    fn work(&self) -> u64;
+
     /// Bytes of scratch memory that each worker needs.
     fn scratch_bytes(&self) -> usize {
         0
@@ -219,6 +222,11 @@ impl PlanCx<'_> {
             Err(detail) => Err(footprint(step, format!("access to value {value}: {detail}"))),
         }
     }
+}
+
+/// The product of counts, saturating.
+pub fn count(factors: &[usize]) -> u64 {
+    factors.iter().fold(1, |product, &n| product.saturating_mul(n as u64))
 }
 
 /// An [`Access`] with concrete numbers, in elements.

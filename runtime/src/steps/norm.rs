@@ -1,7 +1,7 @@
 //! `Softmax` and `LayerNorm`: f32 rows.
 
 use super::floats::{floats, floats_out, part as part_of, refused, refused_step, row_view, workers_for};
-use super::{Call, PlanCx, footprint};
+use super::{Call, PlanCx, count, footprint};
 use crate::cpu::kernels::{Kernels, NormArgs, RowView, SoftmaxArgs, layer_norm, softmax};
 use crate::error::RunError;
 use crate::memory::Memory;
@@ -46,6 +46,10 @@ pub(super) fn resolve_softmax(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Ca
 }
 
 impl Call for Softmax {
+    fn work(&self) -> u64 {
+        count(&[self.args.rows, self.args.cols, FLOPS_PER_ELEMENT])
+    }
+
     fn parts(&self, max: usize) -> usize {
         let elements = self.args.rows.saturating_mul(self.args.cols);
         workers_for(elements.saturating_mul(FLOPS_PER_ELEMENT), max)
@@ -90,6 +94,10 @@ pub(super) fn resolve_layer_norm(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn
 }
 
 impl Call for LayerNorm {
+    fn work(&self) -> u64 {
+        count(&[self.args.rows, self.args.cols, FLOPS_PER_ELEMENT])
+    }
+
     fn parts(&self, max: usize) -> usize {
         let elements = self.args.rows.saturating_mul(self.args.cols);
         workers_for(elements.saturating_mul(FLOPS_PER_ELEMENT), max)

@@ -60,6 +60,10 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
 }
 
 impl Call for Pool {
+    fn work(&self) -> u64 {
+        self.flops as u64
+    }
+
     fn parts(&self, max: usize) -> usize {
         workers_for(self.flops, max)
     }

@@ -83,6 +83,10 @@ fn apart(step: &Step, dims: &[i64], writes: &[ConcreteAccess]) -> Result<(), Run
 }
 
 impl Call for Tile {
+    fn work(&self) -> u64 {
+        self.points as u64
+    }
+
     fn parts(&self, max: usize) -> usize {
         (self.points / POINTS_PER_WORKER + 1).min(max)
     }
@@ -93,8 +97,8 @@ impl Call for Tile {
         let (mut reads, mut writes) = ([none; OPERANDS_MAX], [none; OPERANDS_MAX]);
         for (slot, arg) in reads.iter_mut().zip(&self.args) {
             let (ptr, len) = mem.src(*arg)?;
-            // SAFETY: `src` gives a valid, initialised range; the executor only reads through it. Where the planner placed
-            // an output over this argument, both are visited in one order and each point reads before it writes.
+            // SAFETY: `src` gives a valid, initialised range; the executor only reads through it. The planner places an
+            // output over an argument only as the contract for running in place says.
             *slot = unsafe { SharedBytes::new(ptr.cast_mut(), len) };
         }
         for (slot, out) in writes.iter_mut().zip(&self.outs) {

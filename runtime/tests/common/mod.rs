@@ -2,6 +2,9 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 #![allow(clippy::unwrap_used, reason = "test helpers fail by panicking")]
 
+#[path = "isolate.rs"]
+pub mod isolate;
+
 use autoglm_runtime::elem::ElemType;
 use autoglm_runtime::engine::manifest::{Manifest, SymbolBound, TensorSignature};
 use autoglm_runtime::engine::{Engine, EngineWriter};

@@ -2,6 +2,7 @@
 
 mod folds;
 mod generate;
+mod in_place;
 mod layout;
 mod math;
 mod narrow;
