@@ -172,6 +172,7 @@ impl Builder<'_> {
                 let results = &self.done[&self.egraph.find(*of)];
                 vec![*results.get(*i as usize).ok_or_else(|| format!("there is no result {i}"))?]
             }
+            ENode::Approx(_, [of]) => return Ok(self.done[&self.egraph.find(*of)].clone()),
             ENode::Input(_) | ENode::Attrs(_) => return Err(format!("{node} is not to be built")),
         };
         if let ([v], false) = (values.as_slice(), name.is_empty()) {

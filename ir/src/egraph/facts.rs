@@ -344,6 +344,10 @@ fn facts(egraph: &mut EGraph, node: &ENode) -> Result<Data, OpError> {
             }
             _ => Err(format!("result {i} of what has no results")),
         },
+        ENode::Approx(_, [of]) => match &egraph[*of].data.kind {
+            Kind::Poison => Err("the approximation of what has no type".into()),
+            kind => Ok(Data::new(kind.clone(), None)),
+        },
         leaf => egraph.analysis.leaf(leaf).ok_or_else(|| format!("{leaf} does not exist")),
     }
 }

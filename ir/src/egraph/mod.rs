@@ -37,6 +37,9 @@ pub enum ENode {
     Const(ConstId),
     /// One result of an operator with several.
     Result(u32, [Id; 1]),
+    /// The approximation of a tensor with this id, unique in the e-graph. No rule looks through it: what holds for the
+    /// tensor need not hold for what only approximates it.
+    Approx(u32, [Id; 1]),
 }
 
 impl Language for ENode {
@@ -49,14 +52,15 @@ impl Language for ENode {
             ENode::Input(i) => (2, *i),
             ENode::Const(c) => (3, c.0),
             ENode::Result(i, _) => (4, *i),
+            ENode::Approx(i, _) => (5, *i),
         }
     }
 
     fn matches(&self, other: &Self) -> bool {
         match (self, other) {
             (ENode::Op(a, x), ENode::Op(b, y)) => a == b && x.len() == y.len(),
-            (ENode::Result(a, _), ENode::Result(b, _)) => a == b,
-            (ENode::Op(..) | ENode::Result(..), _) => false,
+            (ENode::Result(a, _), ENode::Result(b, _)) | (ENode::Approx(a, _), ENode::Approx(b, _)) => a == b,
+            (ENode::Op(..) | ENode::Result(..) | ENode::Approx(..), _) => false,
             _ => self == other,
         }
     }
@@ -64,7 +68,7 @@ impl Language for ENode {
     fn children(&self) -> &[Id] {
         match self {
             ENode::Op(_, children) => children,
-            ENode::Result(_, children) => children,
+            ENode::Result(_, children) | ENode::Approx(_, children) => children,
             _ => &[],
         }
     }
@@ -72,7 +76,7 @@ impl Language for ENode {
     fn children_mut(&mut self) -> &mut [Id] {
         match self {
             ENode::Op(_, children) => children,
-            ENode::Result(_, children) => children,
+            ENode::Result(_, children) | ENode::Approx(_, children) => children,
             _ => &mut [],
         }
     }
@@ -86,6 +90,7 @@ impl fmt::Display for ENode {
             ENode::Input(i) => write!(f, "input#{i}"),
             ENode::Const(c) => write!(f, "const#{}", c.0),
             ENode::Result(i, _) => write!(f, "result#{i}"),
+            ENode::Approx(i, _) => write!(f, "approx#{i}"),
         }
     }
 }

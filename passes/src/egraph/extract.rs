@@ -8,7 +8,8 @@
 use super::cost::CostModel;
 use autoglm_ir::egraph::{EGraph, ENode};
 use egg::{Id, Language};
-use std::collections::{BTreeMap, VecDeque};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 /// More classes than this are not extracted: the sets would take too much memory.
 pub(crate) const CLASSES_MAX: usize = 16_384;
@@ -20,13 +21,23 @@ const ROUNDS_MAX: usize = 4;
 pub(crate) struct Dag {
     classes: Vec<Id>,
     number: BTreeMap<Id, usize>,
-    /// Of each class its nodes: cost and distinct children.
-    nodes: Vec<Vec<(f64, Vec<usize>)>>,
+    nodes: Vec<Vec<Candidate>>,
     roots: Vec<usize>,
 }
 
-/// The node chosen for each class, by its position there.
+/// A node of a class.
 #[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    /// Its own cost, without its children.
+    pub(crate) cost: f64,
+    /// Distinct classes.
+    pub(crate) children: Vec<usize>,
+    /// Which approximation it is.
+    pub(crate) approx: Option<u32>,
+}
+
+/// The node chosen for each class, by its position there.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Choice(Vec<Option<usize>>);
 
 impl Dag {
@@ -42,7 +53,11 @@ impl Dag {
             let mut children: Vec<usize> = node.children().iter().map(|c| number[&egraph.find(*c)]).collect();
             children.sort_unstable();
             children.dedup();
-            (model.node(egraph, node), children)
+            let approx = match node {
+                ENode::Approx(id, _) => Some(*id),
+                _ => None,
+            };
+            Candidate { cost: model.node(egraph, node), children, approx }
         };
         let nodes = classes.iter().map(|c| egraph[*c].nodes.iter().map(of).collect()).collect();
         let roots = roots.iter().map(|r| number[&egraph.find(*r)]).collect();
@@ -65,12 +80,12 @@ impl Dag {
     /// What the graph costs; none if it has a cycle or a class without a choice.
     pub(crate) fn cost(&self, choice: &Choice) -> Option<f64> {
         let mut sum = 0.0;
-        self.walk(choice, |_, cost| sum += cost)?;
+        self.walk(choice, |_, node| sum += node.cost)?;
         Some(sum)
     }
 
     /// Visits every class that is needed, children first.
-    fn walk(&self, choice: &Choice, mut visit: impl FnMut(usize, f64)) -> Option<()> {
+    fn walk(&self, choice: &Choice, mut visit: impl FnMut(usize, &Candidate)) -> Option<()> {
         const OPEN: u8 = 1;
         const DONE: u8 = 2;
         let mut state = vec![0u8; self.classes.len()];
@@ -81,8 +96,8 @@ impl Dag {
                 stack.push((*root, 0));
             }
             while let Some((class, next)) = stack.last_mut() {
-                let (cost, children) = &self.nodes[*class][choice.0[*class]?];
-                if let Some(child) = children.get(*next).copied() {
+                let node = self.nodes[*class].get(choice.0[*class]?)?;
+                if let Some(child) = node.children.get(*next).copied() {
                     *next += 1;
                     match state[child] {
                         DONE => {}
@@ -95,17 +110,44 @@ impl Dag {
                     continue;
                 }
                 state[*class] = DONE;
-                visit(*class, *cost);
+                visit(*class, node);
                 stack.pop();
             }
         }
         Some(())
     }
 
-    /// The cheapest graph that the method finds; none if a root cannot be built without a cycle.
+    /// The same e-graph under other costs; a node of infinite cost is not chosen.
+    pub(crate) fn priced(&self, cost: impl Fn(&Candidate) -> f64) -> Dag {
+        let price = |node: &Candidate| Candidate { cost: cost(node), ..node.clone() };
+        let nodes = self.nodes.iter().map(|nodes| nodes.iter().map(price).collect()).collect();
+        Dag { classes: self.classes.clone(), number: self.number.clone(), nodes, roots: self.roots.clone() }
+    }
+
+    /// The approximations that a choice needs, ascending.
+    pub(crate) fn approximations(&self, choice: &Choice) -> Vec<u32> {
+        let mut ids = Vec::new();
+        // A choice with a cycle needs nothing that could be priced.
+        if self.walk(choice, |_, node| ids.extend(node.approx)).is_none() {
+            return Vec::new();
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    /// All approximations that there are, ascending.
+    pub(crate) fn all_approximations(&self) -> Vec<u32> {
+        let mut ids: Vec<u32> = self.nodes.iter().flatten().filter_map(|node| node.approx).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    /// The cheapest graph that the method finds, and how many groups it took; none if a root cannot be built without a
+    /// cycle.
     pub(crate) fn extract(&self, groups: &[Vec<(Id, ENode)>], egraph: &EGraph) -> Option<(Choice, usize)> {
-        let mut choice = Greedy::new(self).run();
-        let mut cost = self.cost(&choice)?;
+        let (mut choice, mut cost) = self.start()?;
         let mut taken = 0;
         for group in groups {
             let mut candidate = choice.clone();
@@ -122,14 +164,71 @@ impl Dag {
                 (choice, cost, taken) = (candidate, lower, taken + 1);
             }
         }
+        self.settle(&mut choice, &mut cost);
+        Some((choice, taken))
+    }
+
+    /// The cheapest graph that the method finds, and its cost.
+    pub(crate) fn best(&self) -> Option<(Choice, f64)> {
+        let (mut choice, mut cost) = self.start()?;
+        self.settle(&mut choice, &mut cost);
+        Some((choice, cost))
+    }
+
+    /// The better of two choices to start from. The greedy one counts what is shared once, but its sets are snapshots, so
+    /// that it may close a cycle; the other counts it for each use and never does.
+    fn start(&self) -> Option<(Choice, f64)> {
+        let price = |choice: Choice| self.cost(&choice).filter(|c| c.is_finite()).map(|c| (choice, c));
+        let (greedy, tree) = (price(Greedy::new(self).run()), price(self.tree()));
+        match (greedy, tree) {
+            (Some(a), Some(b)) => Some(if b.1 < a.1 { b } else { a }),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// The choice that is cheapest when every use of a class pays for it (Knuth, "A generalization of Dijkstra's
+    /// algorithm", 1977): a class is settled after the children of its node, so there is no cycle.
+    fn tree(&self) -> Choice {
+        let mut choice = vec![None; self.classes.len()];
+        let mut costs = vec![0.0f64; self.classes.len()];
+        let mut users: Vec<Vec<(usize, usize)>> = vec![Vec::new(); self.classes.len()];
+        let mut missing: Vec<Vec<usize>> = Vec::with_capacity(self.classes.len());
+        let mut ready = BinaryHeap::new();
+        for (class, nodes) in self.nodes.iter().enumerate() {
+            missing.push(nodes.iter().map(|node| node.children.len()).collect());
+            for (i, node) in nodes.iter().enumerate().filter(|(_, node)| node.cost.is_finite()) {
+                node.children.iter().for_each(|child| users[*child].push((class, i)));
+                if node.children.is_empty() {
+                    ready.push(Ready { cost: node.cost, class, node: i });
+                }
+            }
+        }
+        while let Some(Ready { cost, class, node }) = ready.pop() {
+            if choice[class].is_some() {
+                continue;
+            }
+            (choice[class], costs[class]) = (Some(node), cost);
+            for (user, i) in &users[class] {
+                missing[*user][*i] -= 1;
+                if missing[*user][*i] == 0 {
+                    let node = &self.nodes[*user][*i];
+                    let cost = node.cost + node.children.iter().map(|c| costs[*c]).sum::<f64>();
+                    ready.push(Ready { cost, class: *user, node: *i });
+                }
+            }
+        }
+        Choice(choice)
+    }
+
+    /// Changes single choices until that no longer helps.
+    fn settle(&self, choice: &mut Choice, cost: &mut f64) {
         for _ in 0..ROUNDS_MAX {
-            let before = cost;
-            self.improve(&mut choice, &mut cost);
-            if cost >= before {
+            let before = *cost;
+            self.improve(choice, cost);
+            if *cost >= before {
                 break;
             }
         }
-        Some((choice, taken))
     }
 
     /// Changes single choices of needed classes while the whole gets cheaper.
@@ -151,6 +250,28 @@ impl Dag {
                 }
             }
         }
+    }
+}
+
+/// A node whose children are settled; the heap gives the cheapest first, of equal ones the first.
+#[derive(PartialEq)]
+struct Ready {
+    cost: f64,
+    class: usize,
+    node: usize,
+}
+
+impl Eq for Ready {}
+
+impl PartialOrd for Ready {
+    fn partial_cmp(&self, other: &Ready) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Ready {
+    fn cmp(&self, other: &Ready) -> Ordering {
+        other.cost.total_cmp(&self.cost).then_with(|| (other.class, other.node).cmp(&(self.class, self.node)))
     }
 }
 
@@ -177,7 +298,7 @@ impl Greedy<'_> {
         let count = dag.classes.len();
         let mut parents: Vec<Vec<usize>> = vec![Vec::new(); count];
         for (class, nodes) in dag.nodes.iter().enumerate() {
-            for child in nodes.iter().flat_map(|(_, children)| children) {
+            for child in nodes.iter().flat_map(|node| &node.children) {
                 if parents[*child].last() != Some(&class) {
                     parents[*child].push(class);
                 }
@@ -214,7 +335,7 @@ impl Greedy<'_> {
         for node in 0..self.dag.nodes[class].len() {
             let Some((cost, needs)) = self.price(class, node) else { continue };
             if self.best[class].as_ref().is_none_or(|b| cost < b.cost * (1.0 - 1e-12)) {
-                self.own[class] = self.dag.nodes[class][node].0;
+                self.own[class] = self.dag.nodes[class][node].cost;
                 self.best[class] = Some(Best { cost, node, needs });
                 improved = true;
             }
@@ -224,7 +345,7 @@ impl Greedy<'_> {
 
     /// Cost of everything that a node needs, and which classes those are.
     fn price(&self, class: usize, node: usize) -> Option<(f64, Bits)> {
-        let (own, children) = &self.dag.nodes[class][node];
+        let Candidate { cost: own, children, .. } = &self.dag.nodes[class][node];
         let mut needs = vec![0u64; self.words];
         for child in children {
             let best = self.best[*child].as_ref()?;
@@ -246,3 +367,6 @@ impl Greedy<'_> {
         cost.is_finite().then_some((cost, needs))
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

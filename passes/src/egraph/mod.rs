@@ -2,6 +2,7 @@
 
 mod cost;
 mod extract;
+mod lossy;
 mod merge;
 mod pattern;
 mod rule;
@@ -73,7 +74,7 @@ pub fn explain(graph: &Graph, options: &Options) -> Result<(Graph, Explanation),
     let Some(dag) = Dag::new(&egraph, &outputs, &model) else { return leave(skip, said) };
     let cyclic = "no graph without a cycle was found";
     let Some((choice, _)) = dag.extract(&[], &egraph) else { return leave(cyclic, said) };
-    let groups = merge::linears(&mut egraph, &dag, &choice, nodes * 2);
+    let groups = merge::products(&mut egraph, &dag, &choice, nodes * 2);
     let Some(dag) = Dag::new(&egraph, &outputs, &model) else { return leave(skip, said) };
     let Some((choice, merged)) = dag.extract(&groups, &egraph) else { return leave(cyclic, said) };
     said.merged = merged;

@@ -1,0 +1,86 @@
+//! The optimiser as a whole: what it leaves alone it says so, equal graphs give equal results, and products merge.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use autoglm_ir::text::{parse, print};
+use autoglm_ir::{Attrs, Graph, OpId};
+use autoglm_passes::{Options, egraph};
+use std::fmt::Write as _;
+
+fn ops(graph: &Graph) -> Vec<&str> {
+    graph.nodes.iter().map(|n| n.op.name()).collect()
+}
+
+#[test]
+fn a_graph_of_too_many_values_is_left_and_the_report_says_so() {
+    let mut g = parse("graph @g (%x: f32[2]) { return %x }").unwrap();
+    let neg = OpId::of("neg").unwrap();
+    for _ in 0..17_000 {
+        let last = g.outputs[0].value;
+        g.outputs[0].value = g.add(neg, Attrs::default(), vec![last], &"".into()).unwrap()[0];
+    }
+    let (after, said) = egraph::explain(&g, &Options::default()).unwrap();
+    assert_eq!((after.nodes.len(), said.skipped.as_deref()), (17_000, Some("too many values")));
+}
+
+/// `x * 1 = x` makes the class of x refer to itself.
+#[test]
+fn cycles_in_the_e_graph_are_no_cycles_in_the_graph() {
+    let source = "graph @g (%x: f32[2,N]) {
+        %one = const f32[] [1]
+        %0 = exp %x
+        %1 = mul %0, %one
+        %2 = neg %1
+        %3 = neg %2
+        return %3 }";
+    let (after, said) = egraph::explain(&parse(source).unwrap(), &Options::default()).unwrap();
+    assert_eq!((ops(&after), said.skipped), (vec!["exp"], None));
+    assert!(said.cost.1 < said.cost.0);
+}
+
+#[test]
+fn equal_graphs_give_equal_results() {
+    let mut source = "graph @g (%x: f32[N,8]) {\n%half = const f32[] [0.5]\n".to_owned();
+    for i in 0..8 {
+        let from = if i == 0 { "x".to_owned() } else { format!("{}", 3 * i - 1) };
+        write!(source, "%{} = sigmoid %{from}\n%{} = mul %{from}, %{}\n", 3 * i, 3 * i + 1, 3 * i).unwrap();
+        writeln!(source, "%{} = add %{}, %half", 3 * i + 2, 3 * i + 1).unwrap();
+    }
+    source += "return %23 }";
+    let graph = parse(&source).unwrap();
+    let once = || egraph::explain(&graph, &Options::default()).unwrap();
+    let ((a, said_a), (b, said_b)) = (once(), once());
+    assert_eq!((print(&a), said_a), (print(&b), said_b));
+    assert_eq!(ops(&a).iter().filter(|op| **op == "silu").count(), 8);
+}
+
+#[test]
+fn products_of_one_input_become_one() {
+    let linear = "graph @g (%x: f32[N,4]) {
+        %v = const f32[4,2] splat 1
+        %w = const f32[4,3] splat 2
+        %0 = matmul %x, %v
+        %1 = matmul %x, %w
+        return %0, %1 }";
+    let conv = |groups: usize, kernel: &str| {
+        format!(
+            "graph @g (%x: f32[N,4,32,32]) {{
+        %v = const f32[8,{0},{kernel}] splat 1
+        %w = const f32[6,{0},{kernel}] splat 2
+        %b = const f32[6] splat 3
+        %0 = conv %x, %v {{strides=[1,1], dilations=[1,1], pads=[0,0,0,0], groups={groups}}}
+        %1 = conv %x, %w, %b {{strides=[1,1], dilations=[1,1], pads=[0,0,0,0], groups={groups}}}
+        return %0, %1 }}",
+            4 / groups
+        )
+    };
+    let merged = |source: &str| {
+        let graph = parse(source).unwrap();
+        let (after, said) = egraph::explain(&graph, &Options::default()).unwrap();
+        assert_eq!(autoglm_ir::verify::verify(&after), []);
+        (said.merged, after.nodes.len())
+    };
+    assert_eq!(merged(linear), (1, 3));
+    assert_eq!(merged(&conv(1, "1,1")), (1, 3));
+    assert_eq!(merged(&conv(2, "1,1")), (0, 2));
+    assert_eq!(merged(&conv(1, "3,3")), (0, 2));
+}
