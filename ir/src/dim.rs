@@ -14,9 +14,9 @@ use std::fmt;
 use std::sync::Arc;
 
 /// Most terms of a dim.
-pub const TERMS_MAX: usize = 4096;
+pub const TERMS_MAX: usize = 256;
 /// Most atoms of a dim, those within atoms included.
-pub const ATOMS_MAX: u32 = 65_536;
+pub const ATOMS_MAX: u32 = 4096;
 /// How deep atoms may nest.
 pub const DEPTH_MAX: u32 = 64;
 
@@ -517,7 +517,7 @@ impl std::ops::Mul for &Dim {
     type Output = Dim;
     fn mul(self, other: &Dim) -> Dim {
         /// Products of terms that are worth making: some cancel.
-        const PAIRS_MAX: usize = 4 * TERMS_MAX;
+        const PAIRS_MAX: usize = 16 * TERMS_MAX;
         let pairs = self.terms.len() * other.terms.len();
         if self.is_overgrown() || other.is_overgrown() || pairs > PAIRS_MAX {
             return Dim::overgrown();
