@@ -52,8 +52,12 @@ pub struct CompileRequest {
     pub limits: Vec<Limit>,
     /// Follow symbolic links to external data.
     pub allow_external_links: bool,
+    /// Only rewrites that leave every result bit for bit as it was.
+    pub strict: bool,
     /// Keep the IR text of these phases.
     pub keep_ir: KeepIr,
+    /// Write the e-graph of the optimiser in this format.
+    pub egraph: Option<EGraphFormat>,
     /// Where to write the engine; without it only the IR is of interest.
     pub output: Option<PathBuf>,
 }
@@ -67,10 +71,21 @@ impl CompileRequest {
             no_opt: false,
             limits: Vec::new(),
             allow_external_links: false,
+            strict: false,
             keep_ir: KeepIr::No,
+            egraph: None,
             output: None,
         }
     }
+}
+
+/// How an e-graph is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EGraphFormat {
+    /// For Graphviz.
+    Dot,
+    /// As `egraph-serialize` reads it.
+    Json,
 }
 
 /// Whose IR text to keep.
@@ -95,6 +110,47 @@ pub struct Compiled {
     pub ops_after: Vec<(String, u64)>,
     /// What the user should know, one line each.
     pub warnings: Vec<String>,
+    /// What the optimiser did, if it ran.
+    pub optimised: Option<Optimised>,
+    /// The e-graph, if it was asked for.
+    pub egraph: Option<String>,
+}
+
+/// What the optimiser did.
+#[derive(Clone, Debug, Default)]
+pub struct Optimised {
+    /// Predicted nanoseconds of a run before and after, on the reference machine with symbols at its profile point.
+    pub cost: (f64, f64),
+    /// Groups of products that became one.
+    pub merged: u64,
+    /// Why the graph was left as it was, if so.
+    pub skipped: Option<String>,
+    /// The rules that recover an operator from its parts.
+    pub recoveries: Vec<Recovery>,
+}
+
+/// What a rule that recovers an operator did.
+#[derive(Clone, Debug, Default)]
+pub struct Recovery {
+    /// Its name.
+    pub rule: String,
+    /// Its equation.
+    pub equation: String,
+    /// How often it fired.
+    pub fired: u64,
+    /// Where it nearly did, the nearest first.
+    pub misses: Vec<NearMiss>,
+}
+
+/// Where a rule nearly fired.
+#[derive(Clone, Debug, Default)]
+pub struct NearMiss {
+    /// What does not hold.
+    pub why: String,
+    /// In how many places.
+    pub count: u64,
+    /// An ONNX node of one of them; may be empty.
+    pub node: String,
 }
 
 /// One phase of the compiler.

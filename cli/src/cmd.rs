@@ -7,6 +7,7 @@ mod conformance;
 mod describe;
 mod inspect;
 mod opt;
+mod optimiser;
 mod run;
 mod verify;
 

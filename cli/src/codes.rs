@@ -6,6 +6,8 @@ autoglm_runtime::error_codes! {
     IR_TEXT = "E0201", "The IR text does not parse.", "Check the text at the line that the message names.";
     NO_RULE = "E0302", "There is no rewrite rule of that name.",
         "Use `--pass`; the message lists what there is.";
+    EGRAPH = "E0303", "The e-graph of a graph cannot be shown, or a rule cannot be applied to it.",
+        "Take a part of the model: the message says what is too large or not supported.";
     INTERPRETER = "E0701", "The reference interpreter failed.",
         "Check the inputs; if they fit, the model is wrong at the node that is named.";
     EXCHANGE = "E0702", "Tensors of this element type cannot be exchanged with the program.",

@@ -2,6 +2,7 @@
 
 mod engine;
 mod interpreter;
+mod optimiser;
 mod taps;
 
 use crate::backend::{
@@ -38,7 +39,11 @@ impl Backend for Linked {
         };
         let mut texts = Vec::new();
         let mut before = Vec::new();
+        let mut canonical = None;
         let mut keep = |name: &'static str, graph: &Graph| {
+            if name == passes::CANONICALISE.name && request.egraph.is_some() {
+                canonical = Some(graph.clone());
+            }
             if name == "import" {
                 before = count(graph.nodes.iter().map(|n| n.op.name()));
             }
@@ -62,6 +67,11 @@ impl Backend for Linked {
             ops_before: before,
             ops_after: count(report.step_kinds.iter().copied()),
             warnings: report.warnings.iter().map(ToString::to_string).collect(),
+            optimised: report.explanation.as_ref().map(optimiser::optimised),
+            egraph: match request.egraph {
+                Some(format) => Some(optimiser::draw(canonical.as_ref(), &options.passes, format)?),
+                None => None,
+            },
         })
     }
 
@@ -105,13 +115,6 @@ impl Backend for Linked {
     }
 
     fn opt(&self, text: &str, pass_names: &[String], rule: Option<&str>) -> Result<String, CliError> {
-        if let Some(rule) = rule {
-            return Err(CliError::new(
-                codes::NO_RULE,
-                Exit::Unsupported,
-                format!("there is no rule `{rule}`"),
-            ));
-        }
         let graphs =
             autoglm_ir::text::parse_all(text, &autoglm_ir::text::Pool::default()).map_err(|errors| {
                 let list = errors
@@ -136,6 +139,9 @@ impl Backend for Linked {
                     passes::by_name(name).ok_or_else(|| crate::spec::unknown_name("pass", name, &known))?;
                 graph = passes::run(pass, &graph, &passes::Options::default())
                     .map_err(|e| CliError::new(autoglm_compiler::codes::PASS, Exit::Bug, e.to_string()))?;
+            }
+            if let Some(rule) = rule {
+                graph = optimiser::apply(&graph, rule)?;
             }
             out.push_str(&autoglm_ir::text::print(&graph));
         }
@@ -197,6 +203,7 @@ fn set_limit(limits: &mut Limits, limit: &Limit) -> Result<(), CliError> {
 fn options(request: &CompileRequest) -> Result<CompileOptions, CliError> {
     let mut options = CompileOptions { optimise: !request.no_opt, ..CompileOptions::default() };
     options.import.limits = limits(request)?;
+    options.passes.strict = request.strict;
     let bound = |v: u64| i64::try_from(v).unwrap_or(i64::MAX);
     options.import.dims = request.dims.iter().map(|b| (b.name.clone(), bound(b.min), bound(b.max))).collect();
     Ok(options)

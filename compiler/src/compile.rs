@@ -65,6 +65,8 @@ pub struct Report {
     pub final_nodes: usize,
     /// Kinds of the engine's steps, in order.
     pub step_kinds: Vec<&'static str>,
+    /// What the optimiser did, if it ran.
+    pub explanation: Option<passes::egraph::Explanation>,
     /// The program's values that hold a value with an ONNX name, in execution order.
     pub names: Vec<NamedValue>,
 }
@@ -84,10 +86,11 @@ pub fn compile(
     let mut clock = Clock::new();
     let (graph, warnings) = frontend(model, options, &mut clock, observer)?;
     let imported_nodes = graph.nodes.len();
+    let mut explanation = None;
     let graph = if options.taps {
         with_taps(graph)
     } else if options.optimise {
-        optimise(graph, options, &mut clock, observer)?
+        optimise(graph, options, &mut clock, observer, &mut explanation)?
     } else {
         graph
     };
@@ -101,7 +104,9 @@ pub fn compile(
     let bytes = sink.writer.finish(&manifest, &program).map_err(|e| vec![emission(&e)])?;
     clock.lap("emit", None);
     let final_nodes = graph.nodes.len();
-    Ok((bytes, Report { phases: clock.laps, warnings, imported_nodes, final_nodes, step_kinds, names }))
+    let phases = clock.laps;
+    let report = Report { phases, warnings, imported_nodes, final_nodes, step_kinds, explanation, names };
+    Ok((bytes, report))
 }
 
 /// The imported graph and what the import warned about.
@@ -141,10 +146,14 @@ fn optimise(
     options: &CompileOptions,
     clock: &mut Clock,
     observer: Observer<'_>,
+    explanation: &mut Option<passes::egraph::Explanation>,
 ) -> Result<Graph, Vec<Diagnostic>> {
     let mut step = |step: &passes::Step<'_>| {
         clock.lap(step.pass.name, Some((step.before.nodes.len(), step.after.nodes.len())));
         observer(step.pass.name, step.after);
+        if let Some(said) = step.explanation {
+            *explanation = Some(said.clone());
+        }
         clock.skip();
     };
     passes::run_all(options.pipeline, graph, &options.passes, &mut step).map_err(|e| vec![bug(e.to_string())])

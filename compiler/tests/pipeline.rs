@@ -15,7 +15,7 @@ static BROKEN: Pass = Pass {
     run: |graph, _| {
         let mut graph = graph.clone();
         graph.nodes.pop();
-        Ok(graph)
+        Ok(graph.into())
     },
 };
 

@@ -53,7 +53,22 @@ pub struct Pass {
     /// What it does, one line.
     pub doc: &'static str,
     /// The transformation.
-    pub run: fn(&Graph, &Options) -> Result<Graph, String>,
+    pub run: fn(&Graph, &Options) -> Result<Done, String>,
+}
+
+/// What a pass made.
+#[derive(Debug)]
+pub struct Done {
+    /// The new graph.
+    pub graph: Graph,
+    /// Why it is as it is, from a pass that weighs alternatives.
+    pub explanation: Option<egraph::Explanation>,
+}
+
+impl From<Graph> for Done {
+    fn from(graph: Graph) -> Done {
+        Done { graph, explanation: None }
+    }
 }
 
 /// The passes of a compile, in order. Canonicalisation comes first so that later patterns have one form to match; the
@@ -64,7 +79,7 @@ pub static PIPELINE: &[&Pass] = &[&CANONICALISE, &OPTIMISE, &LAYOUT, &CLEAN_UP];
 pub static CANONICALISE: Pass = Pass {
     name: "canonicalise",
     doc: "identities, shape and constant folding, common subexpressions, dead code",
-    run: canonicalise::run,
+    run: |graph, options| canonicalise::run(graph, options).map(Done::from),
 };
 
 /// Equality saturation.
@@ -75,14 +90,17 @@ pub static OPTIMISE: Pass = Pass {
 };
 
 /// Channels last for convolutions and pools.
-pub static LAYOUT: Pass =
-    Pass { name: "layout", doc: "convolutions and pools compute channels-last", run: layout::run };
+pub static LAYOUT: Pass = Pass {
+    name: "layout",
+    doc: "convolutions and pools compute channels-last",
+    run: |graph, options| layout::run(graph, options).map(Done::from),
+};
 
 /// Canonicalisation again, after layout.
 pub static CLEAN_UP: Pass = Pass {
     name: "clean-up",
     doc: "canonicalise again: cancels the transposes that layout left",
-    run: canonicalise::run,
+    run: |graph, options| canonicalise::run(graph, options).map(Done::from),
 };
 
 /// A pass by name.

@@ -1,6 +1,7 @@
 //! Runs passes and holds each to the verifier.
 
-use crate::{Options, Pass};
+use crate::egraph::Explanation;
+use crate::{Done, Options, Pass};
 use autoglm_ir::verify::verify;
 use autoglm_ir::{Graph, verify};
 
@@ -25,6 +26,8 @@ pub struct Step<'a> {
     pub before: &'a Graph,
     /// What it made of it; valid.
     pub after: &'a Graph,
+    /// Why, from a pass that weighs alternatives.
+    pub explanation: Option<&'a Explanation>,
 }
 
 /// Runs one pass and verifies its result.
@@ -32,10 +35,14 @@ pub struct Step<'a> {
 /// # Errors
 /// The pass failed, or its result violates an invariant of the IR.
 pub fn run(pass: &Pass, graph: &Graph, options: &Options) -> Result<Graph, PassError> {
+    checked(pass, graph, options).map(|done| done.graph)
+}
+
+fn checked(pass: &Pass, graph: &Graph, options: &Options) -> Result<Done, PassError> {
     let fail = |message| PassError { pass: pass.name, message };
-    let after = (pass.run)(graph, options).map_err(fail)?;
-    match verify(&after).as_slice() {
-        [] => Ok(after),
+    let done = (pass.run)(graph, options).map_err(fail)?;
+    match verify(&done.graph).as_slice() {
+        [] => Ok(done),
         found => Err(fail(format!("the result is invalid: {}", listed(found)))),
     }
 }
@@ -52,9 +59,10 @@ pub fn run_all(
     observer: &mut dyn FnMut(&Step<'_>),
 ) -> Result<Graph, PassError> {
     for &pass in passes {
-        let after = run(pass, &graph, options)?;
-        observer(&Step { pass, before: &graph, after: &after });
-        graph = after;
+        let done = checked(pass, &graph, options)?;
+        let explanation = done.explanation.as_ref();
+        observer(&Step { pass, before: &graph, after: &done.graph, explanation });
+        graph = done.graph;
     }
     Ok(graph)
 }
@@ -76,7 +84,7 @@ mod tests {
         text::parse("graph @g (%x: f32[2]) {\n%0 = neg %x\n%1 = abs %0\nreturn %1 }").unwrap()
     }
 
-    static IDENTITY: Pass = Pass { name: "identity", doc: "nothing", run: |g, _| Ok(g.clone()) };
+    static IDENTITY: Pass = Pass { name: "identity", doc: "nothing", run: |g, _| Ok(g.clone().into()) };
 
     /// Changes a type and leaves the node that gives it as it was.
     static WRONG_TYPE: Pass = Pass {
@@ -86,7 +94,7 @@ mod tests {
             let mut g = g.clone();
             let out = g.nodes[1].outs[0];
             g.values[out.0 as usize].ty.shape = vec![Dim::from(3)];
-            Ok(g)
+            Ok(g.into())
         },
     };
 
@@ -97,7 +105,7 @@ mod tests {
         run: |g, _| {
             let mut g = g.clone();
             g.nodes.swap(0, 1);
-            Ok(g)
+            Ok(g.into())
         },
     };
 

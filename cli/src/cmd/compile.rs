@@ -1,12 +1,13 @@
 //! `autoglm compile`
 
-use super::{Ctx, counts_json, describe};
+use super::{Ctx, counts_json, describe, optimiser};
 use crate::args::{CompileArgs, Isa};
 use crate::backend::{CompileRequest, Compiled, KeepIr, OpenOptions};
 use crate::codes;
 use crate::error::{CliError, Exit, escape};
 use crate::files;
 use crate::report::{Report, Table};
+use crate::spec::Emit;
 use crate::stats::{format_bytes, format_duration};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -16,8 +17,12 @@ use std::process::{Command, Stdio};
 pub(super) fn run(ctx: &mut Ctx<'_>, args: &CompileArgs) -> Result<Report, CliError> {
     let keep_ir = match (&args.dump_phases, &args.emit) {
         (Some(_), _) => KeepIr::All,
-        (None, Some(phase)) => KeepIr::Phase(phase.clone()),
-        (None, None) => KeepIr::No,
+        (None, Some(Emit::Ir(phase))) => KeepIr::Phase(phase.clone()),
+        (None, _) => KeepIr::No,
+    };
+    let egraph = match &args.emit {
+        Some(Emit::EGraph(format)) => Some(*format),
+        _ => None,
     };
     let request = CompileRequest {
         model: args.model.clone(),
@@ -25,7 +30,9 @@ pub(super) fn run(ctx: &mut Ctx<'_>, args: &CompileArgs) -> Result<Report, CliEr
         no_opt: args.no_opt,
         limits: args.limits.clone(),
         allow_external_links: args.allow_external_links,
+        strict: args.strict,
         keep_ir,
+        egraph,
         output: args.output.clone(),
     };
     let compiled = ctx.backend.compile(&request)?;
@@ -37,12 +44,23 @@ pub(super) fn run(ctx: &mut Ctx<'_>, args: &CompileArgs) -> Result<Report, CliEr
     if let Some(dir) = &args.dump_phases {
         dump(dir, &compiled)?;
     }
-    if let Some(phase) = &args.emit {
-        let ir = find_ir(&compiled, phase)?;
-        report.set("ir", ir);
-        report.text(ir);
+    match &args.emit {
+        Some(Emit::Ir(phase)) => {
+            let ir = find_ir(&compiled, phase)?;
+            report.set("ir", ir);
+            report.text(ir);
+        }
+        Some(Emit::EGraph(_)) => {
+            let egraph = compiled.egraph.as_deref().unwrap_or_default();
+            report.set("egraph", egraph);
+            report.text(egraph);
+        }
+        None => {}
     }
     show_phases(ctx, &mut report, &compiled)?;
+    if let Some(optimised) = &compiled.optimised {
+        optimiser::show(&mut report, optimised, args.explain_fusion, args.emit.is_none());
+    }
     let Some(output) = &args.output else { return Ok(report) };
     let bytes = std::fs::metadata(output).map_err(|e| CliError::io(output, "read", &e))?.len();
     report.set("engine", json!({ "path": output.display().to_string(), "bytes": bytes }));
@@ -145,7 +163,11 @@ fn again(ctx: &Ctx<'_>, args: &CompileArgs, output: &Path) -> Result<Vec<u8>, Cl
     for limit in &args.limits {
         command.arg(format!("--limit={}={}", limit.key, limit.value));
     }
-    for (flag, set) in [("--no-opt", args.no_opt), ("--allow-external-links", args.allow_external_links)] {
+    for (flag, set) in [
+        ("--no-opt", args.no_opt),
+        ("--strict", args.strict),
+        ("--allow-external-links", args.allow_external_links),
+    ] {
         if set {
             command.arg(flag);
         }

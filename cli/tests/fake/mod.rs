@@ -114,6 +114,7 @@ impl Backend for Fake {
             ops_before: vec![("Mul".into(), 2)],
             ops_after: vec![("Mul".into(), 1), ("Tile".into(), 1)],
             warnings: vec!["a guess".into()],
+            ..Compiled::default()
         })
     }
 

@@ -50,6 +50,31 @@ pub(crate) fn no_opt(_: &str) {
     assert!(phases(&no_opt) < phases(&plain));
 }
 
+pub(crate) fn optimiser(_: &str) {
+    let folder = Folder::new("options-optimiser");
+    let (digits, engine) = (testdata("digits/digits.onnx"), folder.path("e"));
+    let line = ["compile", &digits, "-o", &engine];
+    let plain = report(&line);
+    let cost =
+        |report: &serde_json::Value, when: &str| report["optimiser"]["cost_ns"][when].as_f64().unwrap();
+    assert!(cost(&plain, "after") <= cost(&plain, "before") && plain.get("fusion").is_none());
+    let strict = report(&[&line[..], &["--strict", "--check-reproducible"]].concat());
+    assert!(cost(&strict, "after") >= cost(&plain, "after"));
+    assert_eq!(strict["reproducible"]["equal"], true);
+    let explained = report(&["compile", &digits, "--explain-fusion"]);
+    let rules = explained["fusion"].as_array().unwrap();
+    assert!(rules.iter().any(|r| r["rule"] == "gelu" && r["fired"] == 0), "{rules:?}");
+    assert!(ok(&["compile", &digits, "--explain-fusion"]).contains("layer-norm"));
+    assert!(ok(&line).contains("predicted: "));
+    let dot = ok(&["compile", &digits, "--emit", "egraph=dot"]);
+    assert!(dot.starts_with("digraph egraph {") && dot.contains("conv"), "{dot}");
+    let json = ok(&["compile", &digits, "--emit", "egraph=json"]);
+    let data: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let root = data["root_eclasses"][0].as_str().unwrap();
+    assert!(data["nodes"].as_object().unwrap().values().any(|node| node["eclass"] == root));
+    assert_eq!(failure(&["compile", &digits, "--no-opt", "--emit", "egraph=dot"]).0, 2);
+}
+
 /// The command on a model: `check`, or `compile` into the folder.
 fn line<'a>(command: &'a str, model: &'a str, out: &'a str) -> Vec<&'a str> {
     if command == "compile" { vec![command, model, "-o", out] } else { vec![command, model] }
@@ -90,4 +115,8 @@ pub(crate) fn opt(_: &str) {
     assert_eq!(ok(&[&line[..], &["-o", &out]].concat()), "");
     assert_eq!(std::fs::read_to_string(out).unwrap(), result);
     assert_eq!(failure(&["opt", &file, "--rule", "none"]), (4, "E0302".into()));
+    let twice = "graph @g (%x: f32[2]) {\n  %0 = neg %x\n  %1 = neg %0\n  return %1\n}\n";
+    let twice = folder.write("twice.agir", twice);
+    assert!(ok(&["opt", &twice, "--rule", "neg-neg"]).contains("return %x"));
+    assert!(ok(&["opt", &twice, "--rule", "mul-one"]).contains("return %1"));
 }

@@ -43,6 +43,11 @@ pub(crate) struct Choice(Vec<Option<usize>>);
 impl Dag {
     /// Numbers the classes; none if there are too many.
     pub(crate) fn new(egraph: &EGraph, roots: &[Id], model: &CostModel) -> Option<Dag> {
+        Dag::with(egraph, roots, |node| model.node(egraph, node))
+    }
+
+    /// The same with other costs.
+    pub(crate) fn with(egraph: &EGraph, roots: &[Id], cost: impl Fn(&ENode) -> f64) -> Option<Dag> {
         let mut classes: Vec<Id> = egraph.classes().map(|c| egraph.find(c.id)).collect();
         classes.sort_unstable();
         if classes.len() > CLASSES_MAX {
@@ -57,7 +62,7 @@ impl Dag {
                 ENode::Approx(id, _) => Some(*id),
                 _ => None,
             };
-            Candidate { cost: model.node(egraph, node), children, approx }
+            Candidate { cost: cost(node), children, approx }
         };
         let nodes = classes.iter().map(|c| egraph[*c].nodes.iter().map(of).collect()).collect();
         let roots = roots.iter().map(|r| number[&egraph.find(*r)]).collect();

@@ -120,17 +120,17 @@ impl Search<'_> {
             let with = |c: usize| c.checked_sub(shares(*error)).map_or(0.0, |rest| rows[i][rest] + saved);
             rows.push((0..=capacity).map(|c| rows[i][c].max(with(c))).collect());
         }
-        let mut sets = BTreeSet::new();
-        for mut left in 0..=capacity {
-            let mut set = BTreeSet::new();
+        let pack = |capacity: usize| {
+            let (mut left, mut set) = (capacity, BTreeSet::new());
             for (i, (id, _, error)) in items.iter().enumerate().rev() {
                 if rows[i + 1][left] > rows[i][left] {
                     set.insert(*id);
                     left -= shares(*error);
                 }
             }
-            sets.insert(set);
-        }
+            set
+        };
+        let sets: BTreeSet<BTreeSet<u32>> = (0..=capacity).map(pack).collect();
         sets.iter().filter_map(|set| self.with(set)).collect()
     }
 }

@@ -7,14 +7,17 @@ mod merge;
 mod pattern;
 mod rule;
 mod saturate;
+mod show;
 
 pub use cost::CostModel;
 pub use rule::{Apply, Builder, Miss, Numerics, Rhs, Rule};
 pub use saturate::{Activities, Activity};
+pub use show::{Format, apply_rule, draw};
 
-use crate::{Options, rules};
+use crate::{Done, Options, rules};
 use autoglm_ir::Graph;
-use autoglm_ir::egraph::{FoldBudget, from_graph, to_graph};
+use autoglm_ir::egraph::{EGraph, FoldBudget, from_graph, to_graph};
+use egg::Id;
 use extract::Dag;
 use rule::Compiled;
 use saturate::{Limits, near_misses, saturate};
@@ -39,8 +42,56 @@ pub struct Explanation {
 }
 
 /// The pass.
-pub(crate) fn run(graph: &Graph, options: &Options) -> Result<Graph, String> {
-    explain(graph, options).map(|(graph, _)| graph)
+pub(crate) fn run(graph: &Graph, options: &Options) -> Result<Done, String> {
+    let (graph, explanation) = explain(graph, options)?;
+    Ok(Done { graph, explanation: Some(explanation) })
+}
+
+/// The e-graph of a graph with everything that the rules find.
+struct Saturated {
+    egraph: EGraph,
+    outputs: Vec<Id>,
+    /// E-nodes that it may have.
+    nodes_max: usize,
+}
+
+/// The rules of a compile with these options.
+fn rules_for(options: &Options) -> impl Iterator<Item = &'static Rule> {
+    let strict = options.strict;
+    rules::all()
+        .filter(move |r| !strict || r.numerics == Numerics::Exact)
+        .filter(|r| r.numerics != Numerics::Approximate)
+}
+
+/// Why a graph is not optimised, if it is not.
+fn refusal(graph: &Graph) -> Option<&'static str> {
+    if graph.nodes.iter().any(|n| !n.regions.is_empty()) {
+        return Some("control flow");
+    }
+    (graph.values.len() > extract::CLASSES_MAX).then_some(TOO_MANY)
+}
+
+const TOO_MANY: &str = "too many values";
+
+/// The e-graph before any rule.
+fn start(graph: &Graph, options: &Options) -> Result<Saturated, String> {
+    let budget = FoldBudget { bytes: options.fold_total_bytes_max, work: options.fold_total_work_max };
+    let (egraph, classes) = from_graph(graph, budget)?;
+    let outputs = graph.outputs.iter().map(|o| classes[o.value.0 as usize]).collect();
+    let nodes_max = graph.nodes.len().saturating_mul(NODES_PER_NODE).max(NODES_MIN);
+    Ok(Saturated { egraph, outputs, nodes_max })
+}
+
+/// Applies rules until nothing is new.
+fn apply_all(
+    it: &mut Saturated,
+    rules: impl Iterator<Item = &'static Rule>,
+    done: &mut Activities,
+) -> Result<(), String> {
+    let rules = rules.map(Compiled::new).collect::<Result<Vec<_>, _>>()?;
+    saturate(&mut it.egraph, &rules, Limits { rounds: ROUNDS_MAX, nodes: it.nodes_max }, done)?;
+    near_misses(&it.egraph, &rules, done);
+    Ok(())
 }
 
 /// The optimised graph, and what happened.
@@ -50,35 +101,22 @@ pub fn explain(graph: &Graph, options: &Options) -> Result<(Graph, Explanation),
         said.skipped = Some(reason.to_owned());
         Ok((graph.clone(), said))
     };
-    if graph.nodes.iter().any(|n| !n.regions.is_empty()) {
-        return leave("control flow", said);
+    if let Some(reason) = refusal(graph) {
+        return leave(reason, said);
     }
-    if graph.values.len() > extract::CLASSES_MAX {
-        return leave("too many values", said);
-    }
-    let budget = FoldBudget { bytes: options.fold_total_bytes_max, work: options.fold_total_work_max };
-    let (mut egraph, classes) = from_graph(graph, budget)?;
-    let outputs: Vec<egg::Id> = graph.outputs.iter().map(|o| classes[o.value.0 as usize]).collect();
+    let mut it = start(graph, options)?;
     let model = CostModel::default();
-    let rules = rules::all()
-        .filter(|r| !options.strict || r.numerics == Numerics::Exact)
-        .filter(|r| r.numerics != Numerics::Approximate)
-        .map(Compiled::new)
-        .collect::<Result<Vec<_>, _>>()?;
-    let skip = "too many values";
-    let Some(dag) = Dag::new(&egraph, &outputs, &model) else { return leave(skip, said) };
-    said.cost.0 = dag.extract(&[], &egraph).and_then(|(choice, _)| dag.cost(&choice)).unwrap_or_default();
-    let nodes = graph.nodes.len().saturating_mul(NODES_PER_NODE).max(NODES_MIN);
-    saturate(&mut egraph, &rules, Limits { rounds: ROUNDS_MAX, nodes }, &mut said.activities)?;
-    near_misses(&egraph, &rules, &mut said.activities);
-    let Some(dag) = Dag::new(&egraph, &outputs, &model) else { return leave(skip, said) };
+    let Some(dag) = Dag::new(&it.egraph, &it.outputs, &model) else { return leave(TOO_MANY, said) };
+    said.cost.0 = dag.best().map_or(0.0, |(_, cost)| cost);
+    apply_all(&mut it, rules_for(options), &mut said.activities)?;
+    let Some(dag) = Dag::new(&it.egraph, &it.outputs, &model) else { return leave(TOO_MANY, said) };
     let cyclic = "no graph without a cycle was found";
-    let Some((choice, _)) = dag.extract(&[], &egraph) else { return leave(cyclic, said) };
-    let groups = merge::products(&mut egraph, &dag, &choice, nodes * 2);
-    let Some(dag) = Dag::new(&egraph, &outputs, &model) else { return leave(skip, said) };
-    let Some((choice, merged)) = dag.extract(&groups, &egraph) else { return leave(cyclic, said) };
+    let Some((choice, _)) = dag.best() else { return leave(cyclic, said) };
+    let groups = merge::products(&mut it.egraph, &dag, &choice, it.nodes_max * 2);
+    let Some(dag) = Dag::new(&it.egraph, &it.outputs, &model) else { return leave(TOO_MANY, said) };
+    let Some((choice, merged)) = dag.extract(&groups, &it.egraph) else { return leave(cyclic, said) };
     said.merged = merged;
     said.cost.1 = dag.cost(&choice).unwrap_or_default();
-    let optimised = to_graph(&egraph, graph, &outputs, &|id| dag.node(&egraph, &choice, id).cloned())?;
-    Ok((optimised, said))
+    let node = |id| dag.node(&it.egraph, &choice, id).cloned();
+    Ok((to_graph(&it.egraph, graph, &it.outputs, &node)?, said))
 }

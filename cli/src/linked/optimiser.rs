@@ -1,0 +1,68 @@
+//! What the optimiser of the passes says, in the words of the command line.
+
+use crate::backend::{EGraphFormat, NearMiss, Optimised, Recovery};
+use crate::codes;
+use crate::error::{CliError, Exit};
+use autoglm_ir::Graph;
+use autoglm_passes as passes;
+use passes::egraph::{Activity, Explanation, Format};
+
+/// What happened, with every recovery rule.
+pub(super) fn optimised(said: &Explanation) -> Optimised {
+    let recovery = |rule: &passes::egraph::Rule| {
+        let activity = said.activities.rules.get(rule.name).cloned().unwrap_or_default();
+        Recovery {
+            rule: rule.name.to_string(),
+            equation: rule.equation.to_string(),
+            fired: activity.fired as u64,
+            misses: misses(&activity),
+        }
+    };
+    Optimised {
+        cost: said.cost,
+        merged: said.merged as u64,
+        skipped: said.skipped.clone(),
+        recoveries: passes::rules::all().filter(|r| r.recovers).map(recovery).collect(),
+    }
+}
+
+/// Whole matches that a guard refused come before parts of a match; of those the most complete first.
+fn misses(activity: &Activity) -> Vec<NearMiss> {
+    let miss = |why: String, (count, node): &(usize, String)| NearMiss {
+        why,
+        count: *count as u64,
+        node: node.clone(),
+    };
+    let refused = activity.refused.iter().map(|(why, places)| miss(why.clone(), places));
+    let near = activity.near.iter().map(|(missing, places)| {
+        let operators = if *missing == 1 { "operator" } else { "operators" };
+        miss(format!("{missing} {operators} of the pattern do not match"), places)
+    });
+    refused.chain(near).collect()
+}
+
+/// The e-graph of a canonical graph.
+pub(super) fn draw(
+    canonical: Option<&Graph>,
+    options: &passes::Options,
+    format: EGraphFormat,
+) -> Result<String, CliError> {
+    let graph = canonical.ok_or_else(|| CliError::usage("--no-opt leaves no e-graph to print"))?;
+    let format = match format {
+        EGraphFormat::Dot => Format::Dot,
+        EGraphFormat::Json => Format::Json,
+    };
+    passes::egraph::draw(graph, options, format).map_err(unsupported)
+}
+
+/// A graph after one rule.
+pub(super) fn apply(graph: &Graph, rule: &str) -> Result<Graph, CliError> {
+    let options = passes::Options::default();
+    let applied = passes::egraph::apply_rule(graph, rule, &options).map_err(unsupported)?;
+    let missing = || CliError::new(codes::NO_RULE, Exit::Unsupported, format!("there is no rule `{rule}`"));
+    applied.map(|(graph, _)| graph).ok_or_else(missing)
+}
+
+fn unsupported(message: String) -> CliError {
+    CliError::new(codes::EGRAPH, Exit::Unsupported, message)
+}
