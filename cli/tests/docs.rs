@@ -71,7 +71,7 @@ fn prepare(folder: &Folder) {
     }
     folder.write("graph.agir", "graph @g (%x: f32[2]) {\n  %0 = neg %x : f32[2]\n  return %0\n}\n");
     for file in ["model.onnx", "test_data_set_0/input_0.pb", "test_data_set_0/output_0.pb"] {
-        let bytes = std::fs::read(testdata(&format!("conformance/core/test_relu/{file}"))).unwrap();
+        let bytes = std::fs::read(testdata(&format!("conformance/core/node/test_relu/{file}"))).unwrap();
         folder.write(&format!("cases/test_relu/{file}"), bytes);
     }
 }

@@ -92,7 +92,7 @@ fn the_digits_network() {
 
 #[test]
 fn a_conformance_model_with_weights() {
-    let case = "conformance/core/test_group_normalization_example_expanded/model.onnx";
+    let case = "conformance/core/node/test_group_normalization_example_expanded/model.onnx";
     assert_reproducible("conformance", &[testdata(case)]);
 }
 

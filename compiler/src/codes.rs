@@ -89,8 +89,8 @@ autoglm_runtime::error_codes! {
         "Nothing: the attribute is ignored.";
     W_DECLARED = "W0160", "A declared shape contradicts the inferred one.",
         "Nothing: the computed type counts.";
-    W_UNPROVEN = "W0162", "A declared extent that only the inputs can confirm.",
-        "Nothing: it is checked when the engine runs.";
     W_OPSET = "W0161", "An operator set newer than the importer knows.",
         "Check the results with `autoglm verify`.";
+    W_UNPROVEN = "W0162", "A declared extent that only the inputs can confirm.",
+        "Nothing: it is checked when the engine runs.";
 }

@@ -199,7 +199,7 @@ fn diagnostic(error: &LowerError) -> Diagnostic {
     let class = match error.code {
         codes::LOWER_UNSUPPORTED => Class::Unsupported,
         codes::LOWER_IO => Class::Invalid,
-        codes::LOWER_TOO_LARGE => Class::Budget,
+        codes::LOWER_TOO_LARGE => Class::Unsupported,
         _ => Class::Internal,
     };
     Diagnostic::error(error.code, class, format!("{}: {}", error.op, error.message)).at(&error.loc)

@@ -99,6 +99,8 @@ fn what_the_lowering_refuses() {
         code(&graph("graph @g (%x: f32[2]) {\n %c = const f32[2] [1, 2]\n %0 = add %x, %c\n return %0 }")),
         "E0403"
     );
+    let wide = "graph @g (%x: f32[1099511627776,1099511627776,2]) {\n %0 = softmax %x\n return %0 }";
+    assert_eq!(code(&graph(wide)), "E0404");
     let mut unordered = graph(
         "graph @g (%x: f32[2,3]) {\n %0 = transpose %x {perm=[1,0]}\n %1 = transpose %0 {perm=[1,0]}\n return %1 }",
     );

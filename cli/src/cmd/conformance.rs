@@ -22,6 +22,7 @@ pub(super) fn run(ctx: &mut Ctx<'_>, args: &ConformanceArgs) -> Result<Report, C
     let outcomes = judge::run_all(ctx.backend, &cases, How::new(args), jobs);
     let mut report = Report::new();
     report.set("jobs", jobs);
+    report.set("isa", format!("{:?}", args.isa).to_lowercase());
     show(&mut report, &outcomes);
     let error = match &args.ratchet {
         Some(path) => hold(path, &outcomes, args)?,

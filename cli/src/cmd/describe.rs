@@ -19,7 +19,7 @@ pub(super) struct Planned {
     reason: Option<String>,
 }
 
-/// Plans a run over inputs of these extents; symbols that are not given take the smallest value allowed. Inputs that
+/// Plans a run over inputs of these extents; symbols that are not given take the smallest value above 0 that is allowed. Inputs that
 /// such extents or made-up contents do not suit give no plan.
 ///
 /// # Errors
@@ -30,7 +30,8 @@ pub(super) fn plan(engine: &mut dyn Engine, given: &[(String, u64)]) -> Result<P
     for dim in engine.signature().inputs.iter().flat_map(|port| &port.dims) {
         let PortDim::Symbol(name) = dim else { continue };
         if planned.dims.iter().all(|(known, _)| known != name) {
-            let min = symbols.iter().find(|s| s.name == *name).map_or(1, |s| s.min);
+            let bounds = symbols.iter().find(|s| s.name == *name);
+            let min = bounds.map_or(1, |s| s.min.max(1).min(s.max.unwrap_or(i64::MAX)));
             let min = u64::try_from(min).unwrap_or(0);
             planned.dims.push((name.clone(), min));
             planned.assumed.push(format!("{name}={min} (assumed)"));

@@ -70,7 +70,7 @@ pub(crate) fn files_and_fills(command: &str) {
 
 pub(crate) fn folder(command: &str) {
     let folder = Folder::new(&format!("options-data-{command}"));
-    let set = testdata("conformance/core/test_relu/test_data_set_0");
+    let set = testdata("conformance/core/node/test_relu/test_data_set_0");
     let got = output(command, &folder, &case("test_relu"), "y", &["--data", &set]);
     let file = std::fs::read(format!("{set}/output_0.pb")).unwrap();
     assert_eq!(got, pb::read(&file).unwrap().1);

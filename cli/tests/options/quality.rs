@@ -36,7 +36,7 @@ pub(crate) fn verify_inputs(_: &str) {
     assert_eq!(with(&["-D", "batch=2"])["assumed"].as_array().unwrap().len(), 1);
     let given = with(&["-i", &format!("image=@{}", testdata("digits/images.npy"))]);
     assert_eq!((&given["status"], &given["assumed"]), (&json!("ok"), &json!([])));
-    let set = testdata("conformance/core/test_relu/test_data_set_0");
+    let set = testdata("conformance/core/node/test_relu/test_data_set_0");
     assert_eq!(report(&["verify", &case("test_relu"), "--data", &set])["outputs"][0]["pass"], true);
     let input = std::fs::read(format!("{set}/input_0.pb")).unwrap();
     folder.write("set/input_0.pb", &input);
@@ -85,14 +85,17 @@ fn verdicts(report: &Value) -> Vec<(&str, &str)> {
 
 pub(crate) fn cases(_: &str) {
     let folder = Folder::new("options-cases");
-    let core = testdata("conformance/core");
+    let core = testdata("conformance/core/node");
     let page = folder.path("page.md");
-    let chosen = report(&["conformance", &core, "--filter", "test_relu", "--jobs", "2", "--docs", &page]);
+    let chosen = report(&["conformance", &core, "--filter", "test_relu", "--jobs", "2"]);
     assert!(verdicts(&chosen).contains(&("test_relu", "pass")) && chosen["jobs"] == 2);
     assert!(verdicts(&chosen).iter().all(|(name, _)| name.contains("test_relu")));
-    assert!(std::fs::read_to_string(&page).unwrap().contains("| pass | "));
+    let (one, list) = (testdata("conformance/core/node/test_relu"), folder.path("list"));
+    let write = ["conformance", &one, "--ratchet", &list, "--bless", "--docs", &page];
+    assert_eq!(report(&write)["exit_code"], 0);
+    assert!(std::fs::read_to_string(&page).unwrap().contains("Relu"));
     // An index out of range: each of the two says it in its own words.
-    let set = testdata("conformance/core/test_gather_0/test_data_set_0");
+    let set = testdata("conformance/core/node/test_gather_0/test_data_set_0");
     for file in ["input_0.pb", "output_0.pb"] {
         let bytes = std::fs::read(format!("{set}/{file}")).unwrap();
         folder.write(&format!("c/far/test_data_set_0/{file}"), bytes);
@@ -107,15 +110,23 @@ pub(crate) fn cases(_: &str) {
     assert!(why(&[]).starts_with("E0603") && why(&["--interp"]).starts_with("E0701"));
 }
 
+pub(crate) fn conformance_isa(_: &str) {
+    let core = testdata("conformance/core/node/test_relu");
+    let scalar = report(&["conformance", &core, "--isa", "scalar"]);
+    assert_eq!((&scalar["counts"]["pass"], &scalar["isa"]), (&json!(1), &json!("scalar")));
+}
+
 pub(crate) fn ratchet(_: &str) {
     let folder = Folder::new("options-ratchet");
-    let core = testdata("conformance/core/test_relu");
+    let core = testdata("conformance/core/node/test_relu");
     let list = folder.path("list");
     let line = ["conformance", &core, "--ratchet", &list];
     assert_eq!(failure(&line), (3, "E0903".into()));
     assert_eq!(report(&[&line[..], &["--bless"]].concat())["exit_code"], 0);
-    assert_eq!(std::fs::read_to_string(&list).unwrap(), "test_relu\n");
+    let blessed = std::fs::read_to_string(&list).unwrap();
+    assert!(blessed.contains("\ntest_relu\tRelu\tpass\t-\n"), "{blessed}");
     assert_eq!(report(&line)["exit_code"], 0);
-    folder.write("list", "test_relu\ntest_none\n");
+    folder.write("list", format!("{blessed}test_void\tVoid\tpass\t-\n"));
     assert_eq!(failure(&line), (5, "E0942".into()));
+    assert_eq!(report(&[&line[..], &["--subset"]].concat())["exit_code"], 0);
 }

@@ -19,7 +19,7 @@ pub(crate) fn testdata(name: &str) -> String {
 
 /// The model of an official case.
 pub(crate) fn case(name: &str) -> String {
-    testdata(&format!("conformance/core/{name}/model.onnx"))
+    testdata(&format!("conformance/core/node/{name}/model.onnx"))
 }
 
 thread_local! {

@@ -43,10 +43,16 @@ pub(super) fn of_contraction(cx: &mut Lowering<'_>, node: &Node) -> Result<Optio
     // Argument 0 of the map is the result itself.
     let mut body = Body::after(0, 1, Some(node.outs[0]));
     body.push(Instr::Load { arg: 0 });
-    let src = elementwise::instructions(cx, &mut body, tail, &[])?;
+    let path = path(&cx.graph.ty(tail.outs[0]).shape, &cx.graph.ty(node.outs[0]).shape);
+    let src = elementwise::instructions(cx, &mut body, tail, &path)?;
     body.push(Instr::Store { out: 0, src });
     let program = TileProgram { body: body.instrs, ..TileProgram::default() };
     Ok(Some(Tail { program, args: body.args, reads: body.reads }))
+}
+
+/// How the loops over `over` see a value of the extents `shape`.
+fn path(shape: &[Dim], over: &[Dim]) -> Vec<Move> {
+    if shape == over { Vec::new() } else { vec![Move::Reshape(over.to_vec())] }
 }
 
 /// The epilogue of a reduction over `kept`, if it has one; `args` arguments come before its own.
@@ -61,8 +67,7 @@ pub(super) fn of_fold(
     let mut body = Body::after(1, args, Some(node.outs[0]));
     let folded = elementwise::round(&mut body, 0, cx.graph.ty(node.outs[0]).dtype)?;
     body.give(folded);
-    let shape = &cx.graph.ty(tail.outs[0]).shape;
-    let path = if shape == kept { Vec::new() } else { vec![Move::Reshape(kept.to_vec())] };
+    let path = path(&cx.graph.ty(tail.outs[0]).shape, kept);
     let src = elementwise::instructions(cx, &mut body, tail, &path)?;
     body.push(Instr::Store { out: 0, src });
     Ok(Some(body))

@@ -158,9 +158,14 @@ impl Planner<'_> {
     fn elementwise(&mut self, node: &Node, v: ValueId) {
         let Some(contexts) = self.contexts(v) else { return };
         let shape = &self.graph.ty(v).shape;
-        let plain = |c: &Context| matches!(c.path.as_slice(), [Move::Broadcast(s)] if s == shape);
         let single = contexts.len() == 1;
-        if !(single && plain(&contexts[0])) && self.follows_anchor(node) {
+        // An epilogue reaches through reshapes of rows.
+        let rows = |c: &Context| {
+            let same = |s: &[Dim]| s.last() == shape.last();
+            !repeats(shape, &c.path)
+                && c.path.iter().all(|m| matches!(m, Move::Broadcast(s) | Move::Reshape(s) if same(s)))
+        };
+        if !(single && rows(&contexts[0])) && self.follows_anchor(node) {
             // It costs nothing as the epilogue of what comes before.
             return;
         }
@@ -235,20 +240,45 @@ impl Planner<'_> {
                     continue;
                 };
                 let only = self.plan.uses(*arg).len() == 1 && !self.plan.is_output[arg.0 as usize];
-                if !only || without_units(&self.graph.ty(*arg).shape) != shape {
+                let own = without_units(&self.graph.ty(*arg).shape);
+                // Rows of a product may be other axes behind a reshape.
+                let rows = node.op.name() == "reshape" && own.last() == shape.last();
+                if !only || !(rows || own == shape) {
                     continue;
                 }
-                let unit_reshape = producer.op.name() == "reshape"
-                    && without_units(&self.graph.ty(producer.args[0]).shape) == shape;
+                let reshape = producer.op.name() == "reshape";
                 if takes_epilogue(self.graph, producer) {
                     return true;
                 }
-                if producer.op.def().class == Fusion::Elementwise || unit_reshape {
+                if producer.op.def().class == Fusion::Elementwise || reshape {
                     pending.push(producer);
                 }
             }
         }
         false
+    }
+
+    /// How a value will lie in memory if what the moves before it start from is dense.
+    fn likely_view(&self, v: ValueId) -> View {
+        let dense = View::dense(&self.graph.ty(v).shape);
+        let Some(node) = self.graph.producer(v) else { return dense };
+        Move::of(node).and_then(|moved| self.likely_view(node.args[0]).apply(&moved)).unwrap_or(dense)
+    }
+
+    /// Whether everything that the loop of a node reads besides `result` can be read over a reshape of its extents.
+    fn reads_as(&self, node: &Node, result: ValueId, shape: &[Dim]) -> bool {
+        let over = &self.graph.ty(node.outs[0]).shape;
+        if without_units(over) == without_units(shape) {
+            return true;
+        }
+        node.args.iter().filter(|arg| **arg != result).all(|arg| {
+            let inner = self.graph.producer(*arg).filter(|_| self.plan.inline[arg.0 as usize]);
+            match inner {
+                Some(inner) if Move::of(inner).is_some() => inner.args[0] == result,
+                Some(inner) => self.graph.ty(*arg).shape == *over && self.reads_as(inner, result, shape),
+                None => self.likely_view(*arg).broadcast(over).reshape(shape).is_some(),
+            }
+        })
     }
 
     /// Makes the loop that reads the result of a contraction or reduction its epilogue.
@@ -260,26 +290,24 @@ impl Planner<'_> {
         let [context] = contexts.as_slice() else { return };
         let root = &self.graph.nodes[context.root];
         let shape = &self.graph.ty(v).shape;
-        let same = |s: &[Dim]| {
-            if node.op.def().class == Fusion::Contraction {
-                s == shape
-            } else {
-                without_units(s) == without_units(shape)
-            }
+        let rows = matches!(node.op.name(), "matmul" | "linear");
+        let same = |s: &[Dim]| match node.op.def().class {
+            // A product may see its rows as other axes.
+            Fusion::Contraction if rows => s.last() == shape.last(),
+            Fusion::Contraction => s == shape,
+            _ => without_units(s) == without_units(shape),
         };
-        let even = context.path.iter().all(|m| match m {
-            Move::Broadcast(s) | Move::Reshape(s) => same(s),
-            Move::Permute(_) | Move::Slice { .. } => false,
-        });
+        let even = !repeats(shape, &context.path)
+            && context.path.iter().all(|m| match m {
+                Move::Broadcast(s) | Move::Reshape(s) => same(s),
+                Move::Permute(_) | Move::Slice { .. } => false,
+            });
         let result = self.graph.ty(root.outs[0]);
         let dtype = node.op.def().class == Fusion::Reduction || result.dtype == DType::F32;
         let elementwise = root.op.def().class == Fusion::Elementwise;
-        if !elementwise
-            || !even
-            || !dtype
-            || !same(&result.shape)
-            || self.plan.anchors[context.root].is_some()
-        {
+        let taken = self.plan.anchors[context.root].is_some();
+        let fits = elementwise && even && dtype && same(&result.shape) && !taken;
+        if !fits || !self.reads_as(root, v, shape) {
             return;
         }
         self.plan.anchors[context.root] = Some(i);

@@ -53,7 +53,7 @@ fn product_f32(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
             (a.view, reads) = (split.a, split.reads);
             split.out
         }
-        None => cx.target(cx.result_of(node), &args, Writes::Lines)?,
+        None => cx.target_as(cx.result_of(node), &args, Writes::Lines, &cx.graph.ty(node.outs[0]).shape)?,
     };
     let nest = Nest::new(&a, &b, &out, &reads)?;
     let epilogue = match tail {
@@ -84,6 +84,9 @@ fn split_rows(
     (a, reads): (&Place, &[View]),
 ) -> Result<Option<Split>, Failure> {
     let result = cx.result_of(node);
+    if cx.graph.ty(result).shape != cx.graph.ty(node.outs[0]).shape {
+        return Ok(None);
+    }
     let Some(out) = cx.split_target(result, args)? else { return Ok(None) };
     let Some((_, rows)) = out.view.shape.split_last() else { return Ok(None) };
     if rows.last().and_then(Dim::as_const).is_some_and(|m| m < SPLIT_ROWS_MIN) {

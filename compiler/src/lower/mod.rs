@@ -129,8 +129,8 @@ pub(crate) struct Lowering<'g> {
     sinks: Vec<Option<place::Sink>>,
     shape: shape::ShapeBuilder<'g>,
     program: rt::Program,
-    /// Number of elements of each value of the program.
-    numels: Vec<Dim>,
+    /// Extents of each value of the program.
+    shapes: Vec<Vec<Dim>>,
     /// Where the values of the graph are, as far as they have been computed.
     places: Vec<Option<Place>>,
     /// Where values that are written in parts go.
@@ -186,7 +186,7 @@ pub fn lower_named(
         sinks,
         shape: shape::ShapeBuilder::new(graph),
         program: rt::Program::default(),
-        numels: Vec::new(),
+        shapes: Vec::new(),
         places: vec![None; graph.values.len()],
         wholes: HashMap::new(),
         paddings: HashMap::new(),
@@ -276,7 +276,7 @@ impl Lowering<'_> {
         let named = outs.filter_map(|(node, out)| {
             let (value, place) = (self.graph.value(out), self.places[out.0 as usize].as_ref()?);
             let own = self.program.values[place.id as usize].storage == rt::Storage::Temp
-                && self.numels[place.id as usize] == value.ty.numel()
+                && self.shapes[place.id as usize] == value.ty.shape
                 && place.view == View::dense(&value.ty.shape);
             (own && !value.name.is_empty()).then(|| NamedValue {
                 name: value.name.clone(),
@@ -306,7 +306,7 @@ impl Lowering<'_> {
             let id = self.program.values.len() as rt::ValueId;
             let storage = rt::Storage::Input(index);
             self.program.values.push(rt::Value { elem: elem(value.ty.dtype)?, dims, storage });
-            self.numels.push(value.ty.numel());
+            self.shapes.push(value.ty.shape.clone());
             self.program.inputs.push(port(&value.name, id, &value.ty.shape));
             self.bind(input, Place { id, view: View::dense(&value.ty.shape) });
         }
@@ -423,7 +423,7 @@ impl Lowering<'_> {
     ) -> Result<rt::ValueId, Failure> {
         let regs = self.shape.regs(dims)?;
         self.program.values.push(rt::Value { elem, dims: regs, storage });
-        self.numels.push(autoglm_ir::dim::product(dims));
+        self.shapes.push(dims.to_vec());
         Ok((self.program.values.len() - 1) as rt::ValueId)
     }
 

@@ -229,7 +229,8 @@ impl Lowering<'_> {
     pub(super) fn is_whole(&self, place: &Place) -> bool {
         place.view.offset.is(0)
             && place.view.is_dense()
-            && self.numels.get(place.id as usize) == Some(&place.view.numel())
+            && self.shapes.get(place.id as usize).map(|shape| autoglm_ir::dim::product(shape))
+                == Some(place.view.numel())
     }
 
     /// Where a step that reads `reads` writes a result of the graph.
@@ -239,16 +240,30 @@ impl Lowering<'_> {
         reads: &[rt::ValueId],
         writes: Writes,
     ) -> Result<Place, Failure> {
-        let wanted = self.wanted(v)?;
-        let place = match wanted.filter(|place| self.is_free(place, reads, writes)) {
-            Some(place) => place,
-            None => {
-                let ty = self.graph.ty(v);
-                self.temp(ty.dtype, &ty.shape)?
-            }
-        };
-        self.bind(v, place.clone());
-        Ok(place)
+        let graph = self.graph;
+        self.target_as(v, reads, writes, &graph.ty(v).shape)
+    }
+
+    /// As [`Self::target`] for a step that sees the result under the extents `shape`; the place has these.
+    pub(super) fn target_as(
+        &mut self,
+        v: ValueId,
+        reads: &[rt::ValueId],
+        writes: Writes,
+        shape: &[Dim],
+    ) -> Result<Place, Failure> {
+        let seen = |place: &Place| place.view.reshape(shape).map(|view| Place { id: place.id, view });
+        if let Some(place) = self.wanted(v)?
+            && let Some(target) = seen(&place).filter(|target| self.is_free(target, reads, writes))
+        {
+            self.bind(v, place);
+            return Ok(target);
+        }
+        let ty = self.graph.ty(v);
+        let place = self.temp(ty.dtype, &ty.shape)?;
+        let target = Place { id: place.id, view: View::dense(shape) };
+        self.bind(v, place);
+        Ok(target)
     }
 
     /// Where the result of the reshape that follows a product is needed, if strides express that but not where the

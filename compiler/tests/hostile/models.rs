@@ -37,7 +37,7 @@ impl Random {
 /// The models of the vendored conformance cases, and the digits network.
 pub fn corpus() -> Vec<Vec<u8>> {
     let testdata = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata");
-    let mut paths: Vec<_> = std::fs::read_dir(testdata.join("conformance/core"))
+    let mut paths: Vec<_> = std::fs::read_dir(testdata.join("conformance/core/node"))
         .unwrap()
         .map(|entry| entry.unwrap().path().join("model.onnx"))
         .filter(|path| path.exists())
@@ -85,7 +85,7 @@ fn damaged_bytes() {
     let case = |case: u64| attempt(&damaged(&corpus, &mut Random::new(case)), None, &tally);
     let bounds = Bounds { cases: 3000, address_space: ADDRESS_SPACE };
     isolated("models::damaged_bytes", &bounds, case, || {
-        assert!(tally.refused.get() > 200 && tally.ran.get() > 200, "{tally:?}");
+        assert!(tally.refused.get() > 100 && tally.ran.get() > 100, "{tally:?}");
     });
 }
 

@@ -1,3 +1,5 @@
+//! What is computed in its part of a concatenation.
+
 use crate::harness::check;
 
 const SIZES: &[&[(&str, i64)]] = &[&[("N", 1), ("M", 1)], &[("N", 5), ("M", 2)], &[("N", 33), ("M", 17)]];

@@ -1,3 +1,5 @@
+//! Products, convolutions and attention: operands as views, results where they are needed, epilogues.
+
 use crate::harness::check;
 
 const SIZES: &[&[(&str, i64)]] = &[&[("N", 1), ("M", 1)], &[("N", 5), ("M", 2)], &[("N", 33), ("M", 17)]];
@@ -198,4 +200,29 @@ fn convolutions_that_pad_one_value_alike_share_it() {
         SIZES,
     );
     assert_eq!(steps.list(), "Tile Tile Tile Conv Tile Tile Tile Copy Conv Conv Copy Copy Tile");
+}
+
+#[test]
+fn epilogues_reach_through_reshapes_of_the_rows() {
+    let steps = check(
+        "graph @g (%x: f32[2,N,6], %res: f32[2,N,4], %row: f32[2,1,4], %s: f32[N,2]) {
+           %w = const f32[6,4] splat 0.1
+           %b = const f32[4] [1, 2, 3, 4]
+           %r = reshape %x {shape=[2*N,6]}
+           %y = linear %r, %w, %b
+           %z = reshape %y {shape=[2,N,4]}
+           %g = gelu %z
+           %a = add %g, %res
+           %k = linear %r, %w
+           %l = reshape %k {shape=[2,N,4]}
+           %m = mul %l, %row
+           %v = const f32[2,4] splat 0.3
+           %n = matmul %s, %v
+           %o = reshape %n {shape=[N,2,2]}
+           %p = neg %o
+           return %a, %m, %p
+         }",
+        SIZES,
+    );
+    assert_eq!(steps.list(), "MatMul+ MatMul Tile MatMul Tile");
 }

@@ -1,3 +1,5 @@
+//! Elementwise chains, reductions and activations.
+
 use crate::harness::check;
 
 const SIZES: &[&[(&str, i64)]] = &[&[("N", 1)], &[("N", 7)], &[("N", 64)]];

@@ -1,3 +1,5 @@
+//! Movement operators as views, and the copies that remain.
+
 use crate::harness::check;
 
 const SIZES: &[&[(&str, i64)]] = &[&[("N", 1), ("M", 3)], &[("N", 5), ("M", 2)], &[("N", 33), ("M", 17)]];

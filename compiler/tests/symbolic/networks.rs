@@ -61,8 +61,8 @@ fn shape_arithmetic_leaves_no_step() {
     let fixed = compiled(small_bert(17, bert::Norm::Operator), &[("batch", 3, 3), ("sequence", 13, 13)]);
     assert_eq!(open.step_kinds, bounded.step_kinds);
     assert!(!open.step_kinds.contains(&"Dims"), "{:?}", open.step_kinds);
-    // A fixed length has its positions and their embeddings folded: a slice and a gather.
-    assert_eq!(open.step_kinds.len(), fixed.step_kinds.len() + 2, "{:?}", open.step_kinds);
+    // A fixed length has its positions and their embeddings folded: a slice, a gather and the loop that adds them.
+    assert_eq!(open.step_kinds.len(), fixed.step_kinds.len() + 3, "{:?}", open.step_kinds);
     sweep(&open, &[&[0, 2], &[1, 29]], tokens);
     let error = run(&mut session(&open.engine, 1, None), &tokens(&[1, 30])).unwrap_err();
     assert_eq!(error.code(), "E0604");

@@ -242,10 +242,11 @@ impl Serializer for &mut Recorder {
         unused()
     }
     fn serialize_none(self) -> Result<(), Error> {
-        unused()
+        self.push(Token::Byte(0))
     }
-    fn serialize_some<T: ?Sized + Serialize>(self, _: &T) -> Result<(), Error> {
-        unused()
+    fn serialize_some<T: ?Sized + Serialize>(self, value: &T) -> Result<(), Error> {
+        self.push(Token::Byte(1))?;
+        value.serialize(self)
     }
     fn serialize_unit(self) -> Result<(), Error> {
         unused()

@@ -115,7 +115,7 @@ fn run_one(backend: &dyn Backend, case: &Case, how: How) -> Outcome {
             };
             (verdict, escape(&format!("{}: {}", error.code, error.message)))
         }
-        Err(_) => (Verdict::Error, "E0001: panicked".to_string()),
+        Err(_) => (Verdict::Error, format!("{}: panicked", codes::BUG)),
     };
     let types = catch_unwind(AssertUnwindSafe(|| backend.operators(&case.dir.join("model.onnx"))));
     let types: BTreeSet<String> = types.ok().and_then(Result::ok).unwrap_or_default().into_iter().collect();
