@@ -258,7 +258,8 @@ mod tests {
 
     #[test]
     fn a_pass_that_fails_is_a_bug() {
-        let result = optimise(broken(), &CompileOptions::default(), &mut Clock::new(), &mut |_, _| {});
+        let result =
+            optimise(broken(), &CompileOptions::default(), &mut Clock::new(), &mut |_, _| {}, &mut None);
         let problems = result.map(|_| ()).unwrap_err();
         assert_eq!((problems[0].code, problems[0].class), (codes::PASS, Class::Internal));
     }
