@@ -115,6 +115,7 @@ impl Backend for Linked {
     }
 
     fn opt(&self, text: &str, pass_names: &[String], rule: Option<&str>) -> Result<String, CliError> {
+        rule.map_or(Ok(()), optimiser::require)?;
         let graphs =
             autoglm_ir::text::parse_all(text, &autoglm_ir::text::Pool::default()).map_err(|errors| {
                 let list = errors

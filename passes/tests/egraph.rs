@@ -84,3 +84,36 @@ fn products_of_one_input_become_one() {
     assert_eq!(merged(&conv(2, "1,1")), (0, 2));
     assert_eq!(merged(&conv(1, "3,3")), (0, 2));
 }
+
+/// A model may claim any extent; a constant of that many ones must not be made element by element.
+#[test]
+fn extents_that_no_memory_holds_are_harmless() {
+    let extent = 1i64 << 40;
+    let source = format!(
+        "graph @g (%x: f32[8,{extent}]) {{
+        %n = const f32[] [{}]
+        %e = const f32[] [1e-5]
+        %0 = mul %x, %x
+        %1 = reduce_sum %0 {{axes=[1], keepdims=1}}
+        %2 = div %1, %n
+        %3 = add %2, %e
+        %4 = sqrt %3
+        %5 = div %x, %4
+        return %5 }}",
+        extent as f32
+    );
+    let (after, _) = egraph::explain(&parse(&source).unwrap(), &Options::default()).unwrap();
+    assert_eq!(ops(&after), ["layer_norm"]);
+    let steps = "graph @g (%x: f32[2]) {
+        %0 = slice %x {starts=[0], sizes=[1], steps=[4611686018427387904]}
+        %1 = slice %0 {starts=[0], sizes=[1], steps=[4]}
+        return %1 }";
+    egraph::explain(&parse(steps).unwrap(), &Options::default()).unwrap();
+    let wide = "graph @g (%x: f32[N,1]) {
+        %v = const f32[1,4611686018427387904] splat 1
+        %w = const f32[1,4611686018427387904] splat 2
+        %0 = matmul %x, %v
+        %1 = matmul %x, %w
+        return %0, %1 }";
+    egraph::explain(&parse(wide).unwrap(), &Options::default()).unwrap();
+}

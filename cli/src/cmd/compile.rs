@@ -15,27 +15,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 pub(super) fn run(ctx: &mut Ctx<'_>, args: &CompileArgs) -> Result<Report, CliError> {
-    let keep_ir = match (&args.dump_phases, &args.emit) {
-        (Some(_), _) => KeepIr::All,
-        (None, Some(Emit::Ir(phase))) => KeepIr::Phase(phase.clone()),
-        (None, _) => KeepIr::No,
-    };
-    let egraph = match &args.emit {
-        Some(Emit::EGraph(format)) => Some(*format),
-        _ => None,
-    };
-    let request = CompileRequest {
-        model: args.model.clone(),
-        dims: args.dims.clone(),
-        no_opt: args.no_opt,
-        limits: args.limits.clone(),
-        allow_external_links: args.allow_external_links,
-        strict: args.strict,
-        keep_ir,
-        egraph,
-        output: args.output.clone(),
-    };
-    let compiled = ctx.backend.compile(&request)?;
+    let compiled = ctx.backend.compile(&request(args))?;
     for warning in &compiled.warnings {
         ctx.note(&format!("warning: {warning}"))?;
     }
@@ -44,19 +24,7 @@ pub(super) fn run(ctx: &mut Ctx<'_>, args: &CompileArgs) -> Result<Report, CliEr
     if let Some(dir) = &args.dump_phases {
         dump(dir, &compiled)?;
     }
-    match &args.emit {
-        Some(Emit::Ir(phase)) => {
-            let ir = find_ir(&compiled, phase)?;
-            report.set("ir", ir);
-            report.text(ir);
-        }
-        Some(Emit::EGraph(_)) => {
-            let egraph = compiled.egraph.as_deref().unwrap_or_default();
-            report.set("egraph", egraph);
-            report.text(egraph);
-        }
-        None => {}
-    }
+    emit(&mut report, args, &compiled)?;
     show_phases(ctx, &mut report, &compiled)?;
     if let Some(optimised) = &compiled.optimised {
         optimiser::show(&mut report, optimised, args.explain_fusion, args.emit.is_none());
@@ -92,6 +60,48 @@ pub(super) fn run(ctx: &mut Ctx<'_>, args: &CompileArgs) -> Result<Report, CliEr
         report.text(&format!("{path}: {}\n", format_bytes(bytes)));
     }
     Ok(report)
+}
+
+/// What the backend is asked for.
+fn request(args: &CompileArgs) -> CompileRequest {
+    let keep_ir = match (&args.dump_phases, &args.emit) {
+        (Some(_), _) => KeepIr::All,
+        (None, Some(Emit::Ir(phase))) => KeepIr::Phase(phase.clone()),
+        (None, _) => KeepIr::No,
+    };
+    let egraph = match &args.emit {
+        Some(Emit::EGraph(format)) => Some(*format),
+        _ => None,
+    };
+    CompileRequest {
+        model: args.model.clone(),
+        dims: args.dims.clone(),
+        no_opt: args.no_opt,
+        limits: args.limits.clone(),
+        allow_external_links: args.allow_external_links,
+        strict: args.strict,
+        keep_ir,
+        egraph,
+        output: args.output.clone(),
+    }
+}
+
+/// The IR or the e-graph that was asked for.
+fn emit(report: &mut Report, args: &CompileArgs, compiled: &Compiled) -> Result<(), CliError> {
+    match &args.emit {
+        Some(Emit::Ir(phase)) => {
+            let ir = find_ir(compiled, phase)?;
+            report.set("ir", ir);
+            report.text(ir);
+        }
+        Some(Emit::EGraph(_)) => {
+            let egraph = compiled.egraph.as_deref().unwrap_or_default();
+            report.set("egraph", egraph);
+            report.text(egraph);
+        }
+        None => {}
+    }
+    Ok(())
 }
 
 fn find_ir<'a>(compiled: &'a Compiled, phase: &str) -> Result<&'a str, CliError> {

@@ -55,12 +55,28 @@ pub(super) fn draw(
     passes::egraph::draw(graph, options, format).map_err(unsupported)
 }
 
+/// Refuses the name of no rule.
+pub(super) fn require(rule: &str) -> Result<(), CliError> {
+    let known: Vec<&str> = passes::rules::all().map(|r| r.name).collect();
+    if known.contains(&rule) {
+        return Ok(());
+    }
+    let error = no_rule(rule);
+    Err(match crate::spec::nearest(rule, known) {
+        Some(near) => error.help(format!("did you mean \"{near}\"?")),
+        None => error,
+    })
+}
+
+fn no_rule(rule: &str) -> CliError {
+    CliError::new(codes::NO_RULE, Exit::Unsupported, format!("there is no rule `{rule}`"))
+}
+
 /// A graph after one rule.
 pub(super) fn apply(graph: &Graph, rule: &str) -> Result<Graph, CliError> {
     let options = passes::Options::default();
     let applied = passes::egraph::apply_rule(graph, rule, &options).map_err(unsupported)?;
-    let missing = || CliError::new(codes::NO_RULE, Exit::Unsupported, format!("there is no rule `{rule}`"));
-    applied.map(|(graph, _)| graph).ok_or_else(missing)
+    applied.map(|(graph, _)| graph).ok_or_else(|| no_rule(rule))
 }
 
 fn unsupported(message: String) -> CliError {

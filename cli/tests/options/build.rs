@@ -115,6 +115,10 @@ pub(crate) fn opt(_: &str) {
     assert_eq!(ok(&[&line[..], &["-o", &out]].concat()), "");
     assert_eq!(std::fs::read_to_string(out).unwrap(), result);
     assert_eq!(failure(&["opt", &file, "--rule", "none"]), (4, "E0302".into()));
+    let mut long = "graph @g (%x: f32[2]) {\n  %0 = abs %x\n".to_owned();
+    (1..17_000).for_each(|i| long += &format!("  %{i} = abs %{}\n", i - 1));
+    let long = folder.write("long.agir", long + "  return %16999\n}\n");
+    assert_eq!(failure(&["opt", &long, "--rule", "neg-neg"]), (4, "E0303".into()));
     let twice = "graph @g (%x: f32[2]) {\n  %0 = neg %x\n  %1 = neg %0\n  return %1\n}\n";
     let twice = folder.write("twice.agir", twice);
     assert!(ok(&["opt", &twice, "--rule", "neg-neg"]).contains("return %x"));

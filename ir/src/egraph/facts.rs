@@ -105,8 +105,12 @@ impl Facts {
 
     /// Adds a small constant for new e-nodes to refer to, once.
     pub fn intern(&mut self, constant: Const) -> ConstId {
-        let ConstData::Bytes(bytes) = &constant.data else { return self.add_const(constant, None) };
-        let key = (constant.ty.to_string(), bytes.to_vec());
+        let (kind, bytes) = match &constant.data {
+            ConstData::Bytes(bytes) => ("each", bytes),
+            ConstData::Splat(element) => ("splat", element),
+            ConstData::Recipe { .. } => return self.add_const(constant, None),
+        };
+        let key = (format!("{kind} {}", constant.ty), bytes.to_vec());
         if let Some(id) = self.interned.get(&key) {
             return *id;
         }

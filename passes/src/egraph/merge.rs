@@ -95,7 +95,7 @@ fn merge(
     let mut start = 0;
     for part in products {
         let slice = b.slice(product, along, start, &Dim::from(part.columns))?;
-        start += part.columns;
+        start = i64::checked_add(start, part.columns).ok_or("too many columns")?;
         let node = b.node(slice, "slice")?;
         b.same(part.class, slice)?;
         group.push((part.class, node));

@@ -107,6 +107,10 @@ impl Compiled {
     }
 }
 
+/// Elements of a constant of one number that are written one by one; more are one element and an extent, which a model
+/// may choose at will.
+const SPELT_OUT_MAX: usize = 4096;
+
 /// What a right side is built with.
 pub struct Builder<'e> {
     egraph: &'e mut EGraph,
@@ -277,6 +281,12 @@ impl Builder<'_> {
     /// A vector of one number.
     pub fn fill(&mut self, dtype: DType, len: &Dim, x: f64) -> Result<Id, Miss> {
         let len = len.as_usize().ok_or_else(|| Miss(format!("the extent {len} is not known")))?;
+        if len > SPELT_OUT_MAX {
+            let ty = TensorType::new(dtype, vec![len.into()]);
+            let data = ConstData::Splat(Tensor::scalar(dtype, x).data);
+            let id = self.egraph.analysis.intern(Const { ty, data });
+            return Ok(self.egraph.add(ENode::Const(id)));
+        }
         self.constant(Tensor::floats(dtype, vec![len], vec![x; len]))
     }
 

@@ -178,7 +178,8 @@ fn joined_pads(b: &Builder<'_>) -> Result<Attrs, Miss> {
         }
         for (own, added) in own.iter().zip(added.iter().skip(2)) {
             let added = added.as_const().filter(|n| (0..=1 << 20).contains(n));
-            pads.push(own + added.ok_or("the padding is not known or cuts")?);
+            let joined = added.and_then(|added| own.checked_add(added));
+            pads.push(joined.ok_or("the padding is not known or cuts")?);
         }
     }
     if pads.len() != own.len() {

@@ -22,7 +22,7 @@ fn lossy(r: &mut Random, wide: bool) -> (Dag, BTreeMap<u32, Price>) {
         return (dag(nodes, vec![0]), prices);
     }
     let classes = 2 + r.below(5);
-    let plain = random(r, classes, r.0 % 2 == 0);
+    let plain = random(r, classes, r.0.is_multiple_of(2));
     let (mut nodes, roots) = plain.parts();
     for of in nodes.iter_mut().take(4) {
         let id = prices.len() as u32;
