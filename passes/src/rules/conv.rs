@@ -224,5 +224,8 @@ fn pad_avg_pool(b: &mut Builder<'_>) -> Result<Id, Miss> {
     if b.attrs("p")?.ints("pads").iter().any(|p| *p != 0) || attrs.flag("ceil") {
         return Err("the pool has padding of its own".into());
     }
+    if b.ty(x)?.rank() != 4 {
+        return Err("only images have a kernel for pools that count padding".into());
+    }
     b.op("avg_pool", attrs.with("include_pad", Attr::Int(1)), &[x])
 }
