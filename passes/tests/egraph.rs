@@ -117,3 +117,31 @@ fn extents_that_no_memory_holds_are_harmless() {
         return %0, %1 }";
     egraph::explain(&parse(wide).unwrap(), &Options::default()).unwrap();
 }
+
+#[test]
+fn near_misses_name_the_node_and_what_fails() {
+    let gelu = |slope: f64| {
+        format!(
+            "graph @g (%x: f32[2,N]) {{
+        %s = const f32[] [{slope}]
+        %one = const f32[] [1]
+        %half = const f32[] [0.5]
+        %0 = mul %x, %s
+        %1 = erf %0
+        %2 = add %1, %one
+        %3 = mul %x, %2
+        %4 = mul %3, %half loc \"activation\"
+        return %4 }}"
+        )
+    };
+    let near = |slope| {
+        let graph = parse(&gelu(slope)).unwrap();
+        let (_, said) = egraph::explain(&graph, &Options::default()).unwrap();
+        said.activities.rules.get("gelu").map(|a| (a.fired, a.near.clone())).unwrap_or_default()
+    };
+    let (fired, missed) = near(std::f64::consts::FRAC_1_SQRT_2);
+    assert_eq!((fired, missed.len()), (1, 0));
+    let (fired, missed) = near(0.8);
+    let places: Vec<_> = missed.into_values().collect();
+    assert_eq!((fired, places), (0, vec![(1, "activation".to_owned())]));
+}

@@ -35,8 +35,12 @@ fn misses(activity: &Activity) -> Vec<NearMiss> {
     };
     let refused = activity.refused.iter().map(|(why, places)| miss(why.clone(), places));
     let near = activity.near.iter().map(|(missing, places)| {
-        let operators = if *missing == 1 { "operator" } else { "operators" };
-        miss(format!("{missing} {operators} of the pattern do not match"), places)
+        let why = match missing {
+            0 => "a number or an operand is not that of the pattern".to_string(),
+            1 => "1 operator does not match the pattern".to_string(),
+            _ => format!("{missing} operators do not match the pattern"),
+        };
+        miss(why, places)
     });
     refused.chain(near).collect()
 }

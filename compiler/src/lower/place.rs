@@ -229,8 +229,7 @@ impl Lowering<'_> {
     pub(super) fn is_whole(&self, place: &Place) -> bool {
         place.view.offset.is(0)
             && place.view.is_dense()
-            && self.shapes.get(place.id as usize).map(autoglm_ir::dim::product)
-                == Some(place.view.numel())
+            && self.shapes.get(place.id as usize).map(autoglm_ir::dim::product) == Some(place.view.numel())
     }
 
     /// Where a step that reads `reads` writes a result of the graph.

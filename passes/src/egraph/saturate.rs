@@ -23,7 +23,8 @@ pub struct Activity {
     pub fired: usize,
     /// Matches that it refused, by reason: how many, and an ONNX node where.
     pub refused: BTreeMap<String, (usize, String)>,
-    /// Of places that match all but this many operators of its pattern: how many, and an ONNX node where.
+    /// Of places that match all but this many operators of its pattern: how many, and an ONNX node where. With 0 a number
+    /// or an operand is another.
     pub near: BTreeMap<usize, (usize, String)>,
 }
 
@@ -125,17 +126,24 @@ fn place(egraph: &EGraph, class: egg::Id) -> String {
     data.loc.as_deref().or(data.name.as_deref()).unwrap_or_default().to_owned()
 }
 
-/// Where a recovery rule nearly matched: counts roots at which at least half of its pattern held but not all.
+/// Where a recovery rule nearly matched: counts roots at which more than half of its operators held, and nothing
+/// else was recovered. All of them may hold where a number or an operand is another.
 pub(crate) fn near_misses(egraph: &EGraph, rules: &[Compiled], done: &mut Activities) {
+    let mut recovered = HashSet::new();
+    let mut missed = Vec::new();
     for rule in rules.iter().filter(|r| r.rule.recovers) {
         let size = rule.lhs.size();
         for root in rule.lhs.roots(egraph) {
             let (matches, held) = rule.lhs.matches(egraph, root);
-            if !matches.is_empty() || held * 2 < size || held >= size {
-                continue;
+            if !matches.is_empty() {
+                recovered.insert(root);
+            } else if held * 2 > size {
+                missed.push((rule.rule.name, root, size - held));
             }
-            let near = &mut done.rules.entry(rule.rule.name).or_default().near;
-            near.entry(size - held).and_modify(|(n, _)| *n += 1).or_insert((1, place(egraph, root)));
         }
+    }
+    for (name, root, lacking) in missed.into_iter().filter(|(_, root, _)| !recovered.contains(root)) {
+        let near = &mut done.rules.entry(name).or_default().near;
+        near.entry(lacking).and_modify(|(n, _)| *n += 1).or_insert((1, place(egraph, root)));
     }
 }
