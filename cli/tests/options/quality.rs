@@ -93,7 +93,7 @@ pub(crate) fn cases(_: &str) {
     let (one, list) = (testdata("conformance/core/node/test_relu"), folder.path("list"));
     let write = ["conformance", &one, "--ratchet", &list, "--bless", "--docs", &page];
     assert_eq!(report(&write)["exit_code"], 0);
-    assert!(std::fs::read_to_string(&page).unwrap().contains("Relu"));
+    assert!(std::fs::read_to_string(&page).unwrap().starts_with("# ONNX conformance"));
     // An index out of range: each of the two says it in its own words.
     let set = testdata("conformance/core/node/test_gather_0/test_data_set_0");
     for file in ["input_0.pb", "output_0.pb"] {
