@@ -25,6 +25,8 @@ use std::path::{Path, PathBuf};
 pub struct Ctx<'a> {
     /// How much to say on stderr.
     pub verbose: u8,
+    /// Whether a person watches stderr, so that work in progress may be shown there.
+    pub watched: bool,
     /// Commands of the worker protocol.
     pub stdin: &'a mut dyn BufRead,
     /// Answers of the worker protocol; everything else goes into the report.
@@ -52,6 +54,28 @@ impl Ctx<'_> {
     /// stderr is closed.
     pub fn detail(&mut self, text: &str) -> Result<(), CliError> {
         if self.verbose > 0 { self.note(text) } else { Ok(()) }
+    }
+
+    /// Shows what is being done until it is over, where a person watches.
+    ///
+    /// # Errors
+    /// stderr is closed, or what the work itself gives.
+    pub(crate) fn busy<T>(
+        &mut self,
+        what: &str,
+        work: impl FnOnce(&mut Self) -> Result<T, CliError>,
+    ) -> Result<T, CliError> {
+        let say = |ctx: &mut Self, text: &str| match ctx.watched {
+            true => write!(ctx.stderr, "{text}")
+                .and_then(|()| ctx.stderr.flush())
+                .map_err(|e| CliError::stdout(&e)),
+            false => Ok(()),
+        };
+        say(self, &format!("{} ...", escape(what)))?;
+        let result = work(self);
+        // To the start of the line and erase it (ECMA-48, EL).
+        say(self, "\r\x1b[K")?;
+        result
     }
 
     /// Opens an engine or model as the options say.
@@ -118,4 +142,33 @@ fn named_outputs(engine: &mut dyn Engine) -> Result<Vec<(String, Array)>, CliErr
 /// Counts by name, as an object.
 fn counts_json(counts: &[(String, u64)]) -> Value {
     Value::Object(counts.iter().map(|(name, n)| (name.clone(), json!(n))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linked::Linked;
+
+    /// What stderr holds after a piece of work.
+    fn shown(watched: bool) -> String {
+        let (mut stdin, mut stdout, mut stderr) = (std::io::empty(), Vec::new(), Vec::new());
+        let mut ctx = Ctx {
+            verbose: 0,
+            watched,
+            stdin: &mut stdin,
+            stdout: &mut stdout,
+            stderr: &mut stderr,
+            backend: &Linked,
+            program: None,
+        };
+        assert_eq!(ctx.busy("reading a\tb", |_| Ok(7)).unwrap(), 7);
+        assert!(stdout.is_empty());
+        String::from_utf8(stderr).unwrap()
+    }
+
+    #[test]
+    fn progress_is_shown_at_a_terminal_only_and_leaves_nothing() {
+        assert_eq!(shown(false), "");
+        assert_eq!(shown(true), format!("reading {} ...\r\x1b[K", crate::error::escape("a\tb")));
+    }
 }

@@ -85,6 +85,7 @@ fn run(cli: &Cli, backend: &dyn Backend) -> Exit {
     let result = {
         let mut ctx = Ctx {
             verbose: cli.global.verbose,
+            watched: io::stderr().is_terminal(),
             stdin: &mut stdin,
             stdout: &mut stdout,
             stderr: &mut stderr,

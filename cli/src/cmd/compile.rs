@@ -15,7 +15,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 pub(super) fn run(ctx: &mut Ctx<'_>, args: &CompileArgs) -> Result<Report, CliError> {
-    let compiled = ctx.backend.compile(&request(args))?;
+    let what = format!("compiling {}", args.model.display());
+    let compiled = ctx.busy(&what, |ctx| ctx.backend.compile(&request(args)))?;
     for warning in &compiled.warnings {
         ctx.note(&format!("warning: {warning}"))?;
     }

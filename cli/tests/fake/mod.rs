@@ -194,6 +194,7 @@ fn on(backend: &dyn Backend, line: &[&str], stdin: &str, program: Option<PathBuf
     let (mut stdin, mut stdout, mut stderr) = (Cursor::new(stdin.to_string()), Vec::new(), Vec::new());
     let mut ctx = Ctx {
         verbose: cli.global.verbose,
+        watched: false,
         stdin: &mut stdin,
         stdout: &mut stdout,
         stderr: &mut stderr,
