@@ -65,17 +65,19 @@ impl Ctx<'_> {
         what: &str,
         work: impl FnOnce(&mut Self) -> Result<T, CliError>,
     ) -> Result<T, CliError> {
-        let say = |ctx: &mut Self, text: &str| match ctx.watched {
-            true => write!(ctx.stderr, "{text}")
-                .and_then(|()| ctx.stderr.flush())
-                .map_err(|e| CliError::stdout(&e)),
-            false => Ok(()),
-        };
-        say(self, &format!("{} ...", escape(what)))?;
+        if !self.watched {
+            return work(self);
+        }
+        self.show(&format!("{} ...", escape(what)))?;
         let result = work(self);
         // To the start of the line and erase it (ECMA-48, EL).
-        say(self, "\r\x1b[K")?;
+        self.show("\r\x1b[K")?;
         result
+    }
+
+    /// Writes to stderr without ending the line.
+    fn show(&mut self, text: &str) -> Result<(), CliError> {
+        write!(self.stderr, "{text}").and_then(|()| self.stderr.flush()).map_err(|e| CliError::stdout(&e))
     }
 
     /// Opens an engine or model as the options say.

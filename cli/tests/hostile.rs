@@ -7,6 +7,7 @@ mod isolate;
 
 use autoglm::spec::ImageOptions;
 use autoglm::tensor::{npy, npz, pb, png};
+use autoglm_ir::budget::FoldLimits;
 use autoglm_passes as passes;
 use autoglm_runtime::elem::ElemType;
 use isolate::{Bounds, isolated};
@@ -143,8 +144,7 @@ fn tensor_files() {
 fn opt(text: &str) {
     let Ok(graphs) = autoglm_ir::text::parse_all(text, &autoglm_ir::text::Pool::default()) else { return };
     let options = passes::Options {
-        fold_bytes_max: 1 << 20,
-        fold_total_bytes_max: 1 << 22,
+        fold: FoldLimits { bytes: 1 << 20, total_bytes: 1 << 22, ..FoldLimits::default() },
         ..passes::Options::default()
     };
     for mut graph in graphs {

@@ -197,9 +197,8 @@ impl WeightSink for Sink {
 
 fn diagnostic(error: &LowerError) -> Diagnostic {
     let class = match error.code {
-        codes::LOWER_UNSUPPORTED => Class::Unsupported,
+        codes::LOWER_UNSUPPORTED | codes::LOWER_TOO_LARGE => Class::Unsupported,
         codes::LOWER_IO => Class::Invalid,
-        codes::LOWER_TOO_LARGE => Class::Unsupported,
         _ => Class::Internal,
     };
     Diagnostic::error(error.code, class, format!("{}: {}", error.op, error.message)).at(&error.loc)

@@ -263,19 +263,12 @@ impl Graph {
         args: Vec<ValueId>,
         loc: &Arc<str>,
     ) -> Result<Vec<ValueId>, OpError> {
-        check_signature(op, &attrs, args.len())?;
         let tys: Vec<&TensorType> = args.iter().map(|a| self.ty(*a)).collect();
-        let (types, guards) = infer_with_guards(op, &attrs, &tys, loc)?;
+        let (types, conditions) = infer(op, &attrs, &tys)?;
         let known: Vec<_> = args.iter().map(|a| self.value(*a).content.as_deref()).collect();
         let content = types.first().and_then(|out| content(op, &attrs, &tys, &known, out));
         let content = content.filter(|dims| dims.iter().all(Dim::is_sane));
-        let conditions = guards.iter().flat_map(|guard| match &guard.cond {
-            Cond::Eq(a, b) | Cond::Le(a, b) | Cond::Broadcast(a, b) => [a, b],
-        });
-        if !types.iter().flat_map(|ty| &ty.shape).chain(conditions).all(Dim::is_sane) {
-            return Err("an extent overflows, or is too complex an expression".into());
-        }
-        self.guards.extend(guards);
+        self.guards.extend(conditions.into_iter().map(|condition| guard(op, loc, condition)));
         let id = NodeId(self.nodes.len() as u32);
         let mut contents = vec![None; types.len()];
         if let Some(first) = contents.first_mut() {
@@ -294,27 +287,37 @@ impl Graph {
     }
 }
 
-/// Types of the results of an operator whose signature holds, and the guards that it needs.
-fn infer_with_guards(
-    op: OpId,
-    attrs: &Attrs,
-    args: &[&TensorType],
-    loc: &str,
-) -> Result<(Vec<TensorType>, Vec<Guard>), OpError> {
+/// Types of an operator's results, and the conditions with their texts that it needs and that could not be proven.
+pub type Inferred = (Vec<TensorType>, Vec<(Cond, String)>);
+
+/// Checks the signature of an operator on arguments of these types, and infers.
+pub fn infer(op: OpId, attrs: &Attrs, args: &[&TensorType]) -> Result<Inferred, OpError> {
+    check_signature(op, attrs, args.len())?;
     let cx = InferCx { args, attrs, guards: RefCell::default() };
     let types = (op.def().infer)(&cx)?;
-    let guards = cx.guards.into_inner().into_iter().map(|(cond, text)| {
-        let message = if loc.is_empty() { text } else { format!("{} {loc:?}: {text}", op.name()) };
-        Guard { cond, message }
+    let conditions = cx.guards.into_inner();
+    let compared = conditions.iter().flat_map(|(cond, _)| match cond {
+        Cond::Eq(a, b) | Cond::Le(a, b) | Cond::Broadcast(a, b) => [a, b],
     });
-    Ok((types, guards.collect()))
+    if !types.iter().flat_map(|ty| &ty.shape).chain(compared).all(Dim::is_sane) {
+        return Err("an extent overflows, or is too complex an expression".into());
+    }
+    Ok((types, conditions))
+}
+
+/// A condition of an operator as the user sees it.
+fn guard(op: OpId, loc: &str, (cond, text): (Cond, String)) -> Guard {
+    let message = if loc.is_empty() { text } else { format!("{} {loc:?}: {text}", op.name()) };
+    Guard { cond, message }
 }
 
 /// The guards that the operators of a graph need by themselves.
 pub(crate) fn implied_guards(graph: &Graph) -> Vec<Guard> {
     let of = |node: &Node| {
         let tys: Vec<&TensorType> = node.args.iter().map(|a| graph.ty(*a)).collect();
-        infer_with_guards(node.op, &node.attrs, &tys, &node.loc).map(|(_, guards)| guards).unwrap_or_default()
+        let conditions =
+            infer(node.op, &node.attrs, &tys).map(|(_, conditions)| conditions).unwrap_or_default();
+        conditions.into_iter().map(|condition| guard(node.op, &node.loc, condition)).collect::<Vec<_>>()
     };
     graph.nodes.iter().flat_map(of).collect()
 }

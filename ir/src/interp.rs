@@ -226,7 +226,7 @@ fn eval_op(
 /// Infers and evaluates one operator on concrete arguments.
 pub fn eval(op: OpId, attrs: &Attrs, args: &[Tensor]) -> Result<Vec<Tensor>, OpError> {
     let tys: Vec<TensorType> = args.iter().map(type_of).collect();
-    let types = crate::verify::infer(op, attrs, &tys.iter().collect::<Vec<_>>())?;
+    let (types, _) = crate::graph::infer(op, attrs, &tys.iter().collect::<Vec<_>>())?;
     let none = Binding::new();
     let outs = types.iter().map(|t| resolve_type(t, &none)).collect::<Result<Vec<_>, _>>()?;
     eval_op(op, &resolve_attrs(attrs, &none)?, args, &outs)

@@ -1,7 +1,8 @@
 //! Properties of every operator and of the dims: inference against evaluation, e-graph and text round trips.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use autoglm_ir::egraph::{self, ENode, FoldBudget};
+use autoglm_ir::budget::FoldLimits;
+use autoglm_ir::egraph::{self, ENode};
 use autoglm_ir::ops::OPS;
 use autoglm_ir::{Attr, Attrs, DType, Dim, Graph, OpId, Tensor, TensorType, interp, text, verify};
 use std::collections::{BTreeMap, BTreeSet};
@@ -173,7 +174,7 @@ fn samples_survive_the_text_and_the_e_graph() {
         let parsed = text::parse(&printed).unwrap_or_else(|e| panic!("{printed}: {e:?}"));
         assert_eq!(text::print(&parsed), printed);
         assert_eq!(verify::verify(&parsed), []);
-        let (egraph, classes) = egraph::from_graph(&g, FoldBudget::default()).unwrap();
+        let (egraph, classes) = egraph::from_graph(&g, FoldLimits::default()).unwrap();
         assert!(egraph.analysis.poison.is_empty(), "{op:?} {sample}: {:?}", egraph.analysis.poison);
         let outputs: Vec<_> = g.outputs.iter().map(|o| classes[o.value.0 as usize]).collect();
         let pick = |id| egraph[id].nodes.first().cloned();
@@ -186,7 +187,7 @@ fn samples_survive_the_text_and_the_e_graph() {
 fn unions_of_different_types_are_poison() {
     let g =
         text::parse("graph @g (%x: f32[2,N], %y: f32[N]) { %0 = neg %x %1 = neg %y return %0, %1 }").unwrap();
-    let (mut egraph, classes) = egraph::from_graph(&g, FoldBudget::default()).unwrap();
+    let (mut egraph, classes) = egraph::from_graph(&g, FoldLimits::default()).unwrap();
     egraph.union(classes[2], classes[3]);
     egraph.rebuild();
     assert_eq!(egraph.analysis.poison.len(), 1);
@@ -198,7 +199,7 @@ fn a_rewrite_runs_and_cyclic_choices_are_refused() {
         "graph @g (%x: f32[2,N]) { %0 = neg %x loc \"a\" %1 = neg %0 loc \"b\" return %1 as \"y\" }",
     )
     .unwrap();
-    let (egraph, classes) = egraph::from_graph(&g, FoldBudget::default()).unwrap();
+    let (egraph, classes) = egraph::from_graph(&g, FoldLimits::default()).unwrap();
     let rule = egg::Rewrite::<ENode, egraph::Facts>::new(
         "neg-neg",
         "(neg {} (neg {} ?x))".parse::<egg::Pattern<_>>().unwrap(),

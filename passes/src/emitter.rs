@@ -1,7 +1,7 @@
 //! Builds a graph from another one, simplifying on the way.
 
-use crate::budget::Budget;
 use crate::{Options, fold, simplify};
+use autoglm_ir::budget::FoldBudget;
 use autoglm_ir::graph::Output;
 use autoglm_ir::{Attrs, Const, ConstData, ConstId, Def, Graph, Node, OpId, ValueId};
 use std::collections::{BTreeSet, HashMap};
@@ -21,7 +21,7 @@ pub struct Emitter<'o> {
     /// Looked up, never iterated: the order of a hash map must not reach the result.
     known: HashMap<Key, Vec<ValueId>>,
     /// What folding has spent.
-    pub(crate) budget: Budget,
+    pub(crate) budget: FoldBudget,
 }
 
 impl<'o> Emitter<'o> {
@@ -40,7 +40,16 @@ impl<'o> Emitter<'o> {
             graph.values[new.0 as usize].content = value.content.clone();
             map[input.0 as usize] = Some(new);
         }
-        (Emitter { graph, options, simplify, known: HashMap::new(), budget: Budget::new() }, map)
+        (
+            Emitter {
+                graph,
+                options,
+                simplify,
+                known: HashMap::new(),
+                budget: FoldBudget::new(options.fold),
+            },
+            map,
+        )
     }
 
     /// The results of `op`: simplified, folded, an existing equal node, or a new node.
@@ -122,7 +131,13 @@ impl ConstMap {
     ///
     /// Recipes refer to earlier constants only, so ascending order puts arguments first. A stack rather than recursion,
     /// because chains of recipes may be long.
-    fn import(&mut self, old: &Graph, id: ConstId, new: &mut Graph, budget: &mut Budget) -> Option<ConstId> {
+    fn import(
+        &mut self,
+        old: &Graph,
+        id: ConstId,
+        new: &mut Graph,
+        budget: &mut FoldBudget,
+    ) -> Option<ConstId> {
         let (mut needed, mut stack) = (BTreeSet::new(), vec![id]);
         while let Some(c) = stack.pop() {
             if self.done.contains_key(&c) || !needed.insert(c) {
@@ -139,14 +154,14 @@ impl ConstMap {
         self.done.get(&id).copied()
     }
 
-    fn copy(&self, constant: &Const, new: &mut Graph, budget: &mut Budget) -> Option<ConstId> {
+    fn copy(&self, constant: &Const, new: &mut Graph, budget: &mut FoldBudget) -> Option<ConstId> {
         let at = ConstId(new.consts.len() as u32);
         let mut constant = constant.clone();
         if let ConstData::Recipe { op, attrs, args, .. } = &mut constant.data {
             for arg in args.iter_mut() {
                 *arg = *self.done.get(arg)?;
             }
-            let (_, price) = budget.price(new, *op, attrs, args, std::slice::from_ref(&constant.ty))?;
+            let price = budget.price(&new.consts, *op, attrs, args, std::slice::from_ref(&constant.ty))?;
             budget.spend(&price);
             budget.is_recipe(at, &price);
         }

@@ -4,15 +4,13 @@
 //! only if the final graph still uses it. A small integer value whose elements are known becomes a constant or `dims`.
 
 use crate::Emitter;
-use autoglm_ir::op::{InferCx, TensorType};
+use autoglm_ir::budget::AT_ONCE_WORK_MAX;
+use autoglm_ir::op::TensorType;
 use autoglm_ir::{Attr, Attrs, Const, ConstData, ConstId, Dim, OpId, Tensor, ValueId, interp};
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 /// Up to this many elements in and out, a node over constants is computed at once.
 const EAGER_ELEMS_MAX: usize = 4096;
-/// And only with at most this much work: a small window of few elements may have many taps.
-const EAGER_WORK_MAX: u64 = 1 << 24;
 
 /// The results of a node that is known at compile time.
 pub(crate) fn fold(
@@ -21,7 +19,8 @@ pub(crate) fn fold(
     attrs: &Attrs,
     args: &[ValueId],
 ) -> Result<Option<Vec<ValueId>>, String> {
-    let types = infer(emitter, op, attrs, args)?;
+    let tys: Vec<&TensorType> = args.iter().map(|a| emitter.graph.ty(*a)).collect();
+    let (types, _) = autoglm_ir::graph::infer(op, attrs, &tys)?;
     let consts: Option<Vec<ConstId>> = args.iter().map(|a| emitter.graph.constant(*a)).collect();
     let concrete =
         attrs.iter().all(|(_, a)| !matches!(a, Attr::Dims(d) if d.iter().any(|d| d.as_const().is_none())));
@@ -34,17 +33,6 @@ pub(crate) fn fold(
     Ok(None)
 }
 
-fn infer(
-    emitter: &Emitter<'_>,
-    op: OpId,
-    attrs: &Attrs,
-    args: &[ValueId],
-) -> Result<Vec<TensorType>, String> {
-    let tys: Vec<&TensorType> = args.iter().map(|a| emitter.graph.ty(*a)).collect();
-    autoglm_ir::graph::check_signature(op, attrs, args.len())?;
-    (op.def().infer)(&InferCx { args: &tys, attrs, guards: RefCell::default() })
-}
-
 fn fold_constants(
     emitter: &mut Emitter<'_>,
     op: OpId,
@@ -55,16 +43,14 @@ fn fold_constants(
     if interp::depends_on_host(op, &types) {
         return Ok(None);
     }
-    let priced = emitter.budget.price(&emitter.graph, op, attrs, consts, &types);
-    let Some((own, price)) = priced.filter(|(own, p)| emitter.budget.admits(emitter.options, *own, p)) else {
-        return Ok(None);
-    };
+    let priced = emitter.budget.price(&emitter.graph.consts, op, attrs, consts, &types);
+    let Some(price) = priced.filter(|price| emitter.budget.admits(price)) else { return Ok(None) };
     let elems = |t: &TensorType| t.numel().as_usize().unwrap_or(usize::MAX);
     let inputs = consts.iter().map(|c| elems(&emitter.graph.consts[c.0 as usize].ty));
     let inputs = inputs.fold(0, usize::saturating_add);
     let outputs: usize = types.iter().map(elems).fold(0, usize::saturating_add);
     emitter.budget.spend(&price);
-    if inputs.max(outputs) <= EAGER_ELEMS_MAX && own <= EAGER_WORK_MAX {
+    if inputs.max(outputs) <= EAGER_ELEMS_MAX && price.own <= AT_ONCE_WORK_MAX {
         return Ok(evaluate(emitter, op, attrs, consts)
             .map(|outs| outs.into_iter().map(|t| emitter.graph.add_const("", t)).collect()));
     }

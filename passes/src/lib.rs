@@ -3,7 +3,6 @@
 //! [`PIPELINE`] is the order in which a compile runs them; [`run`] verifies the graph after each.
 #![forbid(unsafe_code)]
 
-mod budget;
 mod canonicalise;
 pub mod egraph;
 mod emitter;
@@ -14,35 +13,18 @@ pub mod rules;
 mod simplify;
 
 use autoglm_ir::Graph;
+use autoglm_ir::budget::FoldLimits;
 
 pub use emitter::{Emitter, live_nodes};
 pub use manager::{PassError, Step, run, run_all};
 
 /// What a pass may not change, and what it may spend.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Largest constant that folding may create, in bytes.
-    pub fold_bytes_max: usize,
-    /// Sum of all constants that folding may create, in bytes.
-    pub fold_total_bytes_max: usize,
-    /// Elements that one folded node may read, compute and write.
-    pub fold_work_max: u64,
-    /// The same for all folded nodes together, each recipe with everything that it is computed from.
-    pub fold_total_work_max: u64,
+    /// What constant folding may spend.
+    pub fold: FoldLimits,
     /// Only rules that leave every result bit for bit as it was.
     pub strict: bool,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options {
-            fold_bytes_max: 64 << 20,
-            fold_total_bytes_max: 4 << 30,
-            fold_work_max: 1 << 27,
-            fold_total_work_max: 1 << 31,
-            strict: false,
-        }
-    }
 }
 
 /// A pass.

@@ -1,6 +1,7 @@
 //! A small model cannot ask for a large compile: what folding spends is bounded, and large constants stay recipes.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use autoglm_ir::budget::FoldLimits;
 use autoglm_ir::{Attrs, Const, ConstData, ConstId, Graph, OpId, ValueId, graph::Output, text};
 use autoglm_passes::{CANONICALISE, Options, PIPELINE, run, run_all};
 
@@ -68,6 +69,21 @@ fn what_takes_too_long_is_left_to_the_run() {
     assert_eq!(nodes(&g), ["avg_pool"]);
 }
 
+/// 121 windows of 200,000 taps each: few bytes, yet seconds for the interpreter if there are many of them.
+#[test]
+fn small_constants_of_much_work_stay_recipes_in_the_e_graph() {
+    let g = text::parse(
+        "graph @g () {
+            %a = const f32[1,1,10,10] splat 1
+            %0 = avg_pool %a {kernel=[1000,200], strides=[1,1], dilations=[1,1], pads=[500,100,500,100]}
+            return %0 }",
+    )
+    .unwrap();
+    let (egraph, classes) = autoglm_ir::egraph::from_graph(&g, FoldLimits::default()).unwrap();
+    let id = egraph[classes[g.outputs[0].value.0 as usize]].data.constant.unwrap();
+    assert!(matches!(egraph.analysis.consts[id.0 as usize].data, ConstData::Recipe { .. }));
+}
+
 /// `%k = abs %(k-1)` over a constant, `length` times; every `every`-th is an output.
 fn chain(elems: usize, length: usize, every: usize) -> Graph {
     let mut g = text::parse(&format!("graph @g () {{ %a = const f32[{elems}] splat 1 return %a }}")).unwrap();
@@ -86,7 +102,10 @@ fn chain(elems: usize, length: usize, every: usize) -> Graph {
 /// Each output's recipe is evaluated by itself, so that a chain of which every link is used costs its length squared.
 #[test]
 fn recipes_pay_for_what_they_are_made_from() {
-    let options = Options { fold_total_work_max: 3 * 5000 * 5050, ..Options::default() };
+    let options = Options {
+        fold: FoldLimits { total_work: 3 * 5000 * 5050, ..FoldLimits::default() },
+        ..Options::default()
+    };
     let g = run(&CANONICALISE, &chain(5000, 1000, 1), &options).unwrap();
     // 1 + 2 + .. + 100 = 5050
     assert_eq!(recipes(&g).count(), 100);
@@ -95,7 +114,10 @@ fn recipes_pay_for_what_they_are_made_from() {
 
 #[test]
 fn all_passes_together_stay_within_the_budget() {
-    let options = Options { fold_total_bytes_max: 10 * 20_000, ..Options::default() };
+    let options = Options {
+        fold: FoldLimits { total_bytes: 10 * 20_000, ..FoldLimits::default() },
+        ..Options::default()
+    };
     let mut g = chain(5000, 100, 1);
     for _ in 0..3 {
         g = run_all(PIPELINE, g, &options, &mut |_| {}).unwrap();

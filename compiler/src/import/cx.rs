@@ -2,8 +2,8 @@
 
 use super::codes;
 use crate::diag::{Class, Diagnostic};
-use autoglm_ir::graph::{Guard, check_signature};
-use autoglm_ir::op::{EvalCx, InferCx, normalise_axis};
+use autoglm_ir::graph::{Guard, infer};
+use autoglm_ir::op::normalise_axis;
 use autoglm_ir::{
     Attr, Attrs, Cond, ConstData, DType, Def, Dim, Graph, OpId, Tensor, TensorType, ValueId, dim, interp,
     tensor,
@@ -155,11 +155,9 @@ impl Cx {
             return None;
         }
         let tensors = args.iter().map(|a| self.known(*a)).collect::<Option<Vec<Tensor>>>()?;
-        check_signature(op, attrs, args.len()).ok()?;
         let tys: Vec<&TensorType> = args.iter().map(|a| self.graph.ty(*a)).collect();
-        let cx = InferCx { args: &tys, attrs, guards: Vec::new().into() };
-        let types = (op.def().infer)(&cx).ok()?;
-        if !cx.guards.into_inner().is_empty() {
+        let (types, conditions) = infer(op, attrs, &tys).ok()?;
+        if !conditions.is_empty() {
             return None;
         }
         let cost = interp::eval_cost(op, attrs, &tys, &types)?;
@@ -168,22 +166,10 @@ impl Cx {
             return None;
         }
         self.fold_work += cost;
-        let outs = types.iter().map(|t| Some((t.dtype, t.concrete()?))).collect::<Option<Vec<_>>>()?;
-        if outs.iter().any(|(_, s)| tensor::numel(s).is_none_or(|n| n > FOLD_ELEMS_MAX)) {
+        if types.iter().any(|t| t.numel().as_usize().is_none_or(|n| n > FOLD_ELEMS_MAX)) {
             return None;
         }
-        let mut fixed = Vec::new();
-        for (name, attr) in attrs.iter() {
-            fixed.push(match attr {
-                Attr::Dims(d) => (name, Attr::Ints(d.iter().map(Dim::as_const).collect::<Option<_>>()?)),
-                other => (name, other.clone()),
-            });
-        }
-        let results =
-            (op.def().eval)(&EvalCx { args: &tensors, attrs: &Attrs::new(fixed), outs: &outs }).ok()?;
-        let as_inferred = results.len() == outs.len()
-            && results.iter().zip(&outs).all(|(t, (d, s))| t.dtype == *d && t.shape == *s);
-        as_inferred.then_some(results)
+        interp::eval(op, attrs, &tensors).ok()
     }
 
     /// The tensor, if it is known at compile time without evaluating recipes.

@@ -3,7 +3,9 @@
 use super::codes;
 use super::cx::{Cx, Res};
 use autoglm_ir::dim::Bounds;
-use autoglm_ir::{Dim, Graph};
+use autoglm_ir::op::InferCx;
+use autoglm_ir::{Attrs, Dim, Graph};
+use std::cell::RefCell;
 
 /// The declared bounds of a graph's symbols.
 struct Declared<'a>(&'a Graph);
@@ -69,17 +71,8 @@ impl Cx {
 
     /// The extents that numpy broadcasting of two shapes gives.
     pub(crate) fn broadcast(&self, a: &[Dim], b: &[Dim]) -> Res<Vec<Dim>> {
-        let rank = a.len().max(b.len());
-        let one = Dim::from(1);
-        let at = |s: &[Dim], i: usize| (i + s.len()).checked_sub(rank).map_or(one.clone(), |j| s[j].clone());
-        (0..rank)
-            .map(|i| {
-                let (x, y) = (at(a, i), at(b, i));
-                x.broadcast(&y).ok_or_else(|| {
-                    self.invalid(codes::SHAPE, format!("extents {x} and {y} do not broadcast"))
-                })
-            })
-            .collect()
+        let cx = InferCx { args: &[], attrs: &Attrs::default(), guards: RefCell::default() };
+        cx.broadcast(a, b).map_err(|e| self.invalid(codes::SHAPE, e))
     }
 
     /// For each dimension of a tensor of this rank and each of `axes`, which are known at run time only, 1 if the axis is

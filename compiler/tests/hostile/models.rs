@@ -83,9 +83,9 @@ fn damaged(corpus: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
 fn damaged_bytes() {
     let (corpus, tally) = (corpus(), Tally::default());
     let case = |case: u64| attempt(&damaged(&corpus, &mut Random::new(case)), None, &tally);
-    let bounds = Bounds { cases: 3000, address_space: ADDRESS_SPACE };
+    let bounds = Bounds { cases: 3400, address_space: ADDRESS_SPACE };
     isolated("models::damaged_bytes", &bounds, case, || {
-        assert!(tally.refused.get() > 100 && tally.ran.get() > 100, "{tally:?}");
+        assert!(tally.refused.get() > 200 && tally.ran.get() > 200, "{tally:?}");
     });
 }
 

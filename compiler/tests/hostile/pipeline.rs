@@ -4,6 +4,7 @@ use autoglm_compiler::compile::{CompileOptions, compile};
 use autoglm_compiler::diag::{Class, Diagnostic};
 use autoglm_compiler::import::ImportOptions;
 use autoglm_compiler::onnx::{Limits, ModelFile, from_bytes};
+use autoglm_ir::budget::FoldLimits;
 use autoglm_passes as passes;
 use autoglm_runtime::engine::{Engine, EngineWriter};
 use autoglm_runtime::error::RunError;
@@ -41,8 +42,11 @@ fn options(nodes: u64) -> CompileOptions {
     CompileOptions {
         import: ImportOptions { limits: limits(nodes), ..ImportOptions::default() },
         passes: passes::Options {
-            fold_bytes_max: TENSOR as usize,
-            fold_total_bytes_max: 4 * TENSOR as usize,
+            fold: FoldLimits {
+                bytes: TENSOR as usize,
+                total_bytes: 4 * TENSOR as usize,
+                ..FoldLimits::default()
+            },
             ..passes::Options::default()
         },
         ..CompileOptions::default()

@@ -1,7 +1,8 @@
 //! Between graphs and e-graphs.
 
-use super::facts::{FoldBudget, merge_option};
+use super::facts::merge_option;
 use super::{Data, EGraph, ENode, Facts, Kind};
+use crate::budget::{FoldBudget, FoldLimits};
 use crate::dim::Dim;
 use crate::graph::{ConstId, Def, Graph, Output, ValueId};
 use crate::op::OpError;
@@ -9,10 +10,11 @@ use egg::{Id, Language};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
-/// The e-graph of a graph, and the class of each of its values. Constants are folded within the budget.
-pub fn from_graph(graph: &Graph, budget: FoldBudget) -> Result<(EGraph, Vec<Id>), OpError> {
+/// The e-graph of a graph, and the class of each of its values. Constants are folded within the limits.
+pub fn from_graph(graph: &Graph, limits: FoldLimits) -> Result<(EGraph, Vec<Id>), OpError> {
+    let mut budget = FoldBudget::new(limits);
+    budget.count(&graph.consts);
     let mut analysis = Facts { consts: graph.consts.clone(), budget, ..Facts::default() };
-    analysis.count_recipes();
     for value in &graph.values {
         if let (Def::Const(c), Some(content)) = (value.def, &value.content) {
             analysis.contents.insert(c, content.clone());

@@ -2,6 +2,7 @@
 
 use super::{EGraph, ENode};
 use crate::attrs::{Attr, Attrs};
+use crate::budget::{AT_ONCE_WORK_MAX, FoldBudget};
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::graph::{Cond, Const, ConstData, ConstId, content};
@@ -80,8 +81,6 @@ pub struct Facts {
     pub(super) inputs: Vec<Data>,
     /// What folding may still spend.
     pub(super) budget: FoldBudget,
-    /// Elements that the evaluation of each recipe reads, computes and writes, with all that it is made from.
-    pub(super) fold_costs: BTreeMap<ConstId, u64>,
     /// Constants made from constants, so that each is made once.
     pub(super) folded: BTreeMap<(OpId, Attrs, Vec<ConstId>), ConstId>,
     /// Conditions that the graph checks at run time anyway.
@@ -141,74 +140,25 @@ impl Facts {
     }
 }
 
-/// What constants made from constants may cost together; recipes that the graph has already count.
-#[derive(Clone, Copy, Debug)]
-pub struct FoldBudget {
-    /// Bytes.
-    pub bytes: usize,
-    /// Elements read, computed and written.
-    pub work: u64,
-}
-
-impl Default for FoldBudget {
-    fn default() -> FoldBudget {
-        FoldBudget { bytes: 4 << 30, work: 1 << 31 }
-    }
-}
-
 /// Constants of at most this many bytes are computed at once; larger ones become recipes.
 const EAGER_BYTES_MAX: usize = 4096;
-/// Elements that the evaluation of one constant may read, compute and write.
-const EVAL_WORK_MAX: u64 = 1 << 27;
 
 impl Facts {
-    /// What is left of the budget after one more recipe, if that is anything.
-    fn after(&self, own: u64, bytes: usize, args: &[ConstId]) -> Option<FoldBudget> {
-        let parts =
-            args.iter().filter_map(|a| self.fold_costs.get(a)).fold(own, |sum, c| sum.saturating_add(*c));
-        Some(FoldBudget {
-            bytes: self.budget.bytes.checked_sub(bytes)?,
-            work: self.budget.work.checked_sub(parts)?,
-        })
-    }
-
-    /// Takes the recipes that the constants are from the budget.
-    pub(super) fn count_recipes(&mut self) {
-        for i in 0..self.consts.len() {
-            let constant = &self.consts[i];
-            let ConstData::Recipe { op, attrs, args, .. } = &constant.data else { continue };
-            let types: Vec<&TensorType> =
-                args.iter().filter_map(|a| self.consts.get(a.0 as usize)).map(|c| &c.ty).collect();
-            let outs = std::slice::from_ref(&constant.ty);
-            let own = interp::eval_cost(*op, attrs, &types, outs).unwrap_or(u64::MAX);
-            let bytes = constant.ty.numel().as_usize().and_then(|n| n.checked_mul(constant.ty.dtype.size()));
-            let left = self.after(own, bytes.unwrap_or(usize::MAX), args);
-            let left = left.unwrap_or(FoldBudget { bytes: 0, work: 0 });
-            self.fold_costs.insert(ConstId(i as u32), self.budget.work - left.work);
-            self.budget = left;
-        }
-    }
-
     /// The result of an operator over constants as a constant, where it is not much larger than they are.
     fn fold(&mut self, op: OpId, attrs: &Attrs, args: &[ConstId], ty: &TensorType) -> Option<ConstId> {
         let key = (op, attrs.clone(), args.to_vec());
         if let Some(done) = self.folded.get(&key) {
             return Some(*done);
         }
-        let bytes = |ty: &TensorType| ty.numel().as_usize()?.checked_mul(ty.dtype.size());
-        let constants = args.iter().map(|c| self.consts.get(c.0 as usize)).collect::<Option<Vec<_>>>()?;
-        let inputs = constants.iter().try_fold(0usize, |sum, c| sum.checked_add(bytes(&c.ty)?))?;
-        let made = bytes(ty)?;
-        if made > inputs.saturating_mul(2).max(EAGER_BYTES_MAX) {
-            return None;
-        }
-        let types: Vec<&TensorType> = constants.iter().map(|c| &c.ty).collect();
         let outs = std::slice::from_ref(ty);
-        let own = interp::eval_cost(op, attrs, &types, outs)?;
-        if interp::depends_on_host(op, outs) || own > EVAL_WORK_MAX {
+        let price = self.budget.price(&self.consts, op, attrs, args, outs)?;
+        let constants: Vec<&Const> = args.iter().filter_map(|c| self.consts.get(c.0 as usize)).collect();
+        let inputs = constants.iter().try_fold(0usize, |sum, c| sum.checked_add(c.ty.bytes()?))?;
+        let grows = price.bytes > inputs.saturating_mul(2).max(EAGER_BYTES_MAX);
+        if grows || interp::depends_on_host(op, outs) || !self.budget.admits(&price) {
             return None;
         }
-        let small = inputs.max(made) <= EAGER_BYTES_MAX;
+        let small = inputs.max(price.bytes) <= EAGER_BYTES_MAX && price.own <= AT_ONCE_WORK_MAX;
         let tensors = small.then(|| constants.iter().map(|c| small_tensor(c)).collect::<Option<Vec<_>>>());
         let data = match tensors.flatten() {
             Some(tensors) => {
@@ -216,10 +166,9 @@ impl Facts {
             }
             None => ConstData::Recipe { op, attrs: attrs.clone(), args: args.to_vec(), out: 0 },
         };
-        let left = self.after(own, made, args)?;
         let id = self.add_const(Const { ty: ty.clone(), data }, None);
-        self.fold_costs.insert(id, self.budget.work - left.work);
-        self.budget = left;
+        self.budget.spend(&price);
+        self.budget.is_recipe(id, &price);
         self.folded.insert(key, id);
         Some(id)
     }
@@ -317,7 +266,7 @@ fn operator(egraph: &mut EGraph, op: OpId, children: &[Id]) -> Result<Data, OpEr
     let datas: Vec<&Data> = args.iter().map(|a| &egraph[*a].data).collect();
     let types: Option<Vec<&TensorType>> = datas.iter().map(|d| d.ty()).collect();
     let types = types.ok_or("an argument is not one tensor")?;
-    let results = crate::verify::infer(op, attrs, &types)?;
+    let (results, _) = crate::graph::infer(op, attrs, &types)?;
     let contents: Vec<Option<&[Dim]>> = datas.iter().map(|d| d.content.as_deref()).collect();
     let known = match results.as_slice() {
         [out] => content(op, attrs, &types, &contents, out),

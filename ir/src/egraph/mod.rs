@@ -12,7 +12,7 @@ mod convert;
 mod facts;
 
 pub use convert::{from_graph, to_graph};
-pub use facts::{Data, Facts, FoldBudget, Kind};
+pub use facts::{Data, Facts, Kind};
 
 use crate::attrs::Attrs;
 use crate::graph::ConstId;

@@ -21,7 +21,7 @@ pub struct CostModel {
 }
 
 impl Default for CostModel {
-    /// packed GEMM at 80 % of an AVX2 core's peak, TileIR loops in L2.
+    /// Packed GEMM at 80 % of an AVX2 core's peak, TileIR loops in L2.
     fn default() -> CostModel {
         CostModel { flops: 80.0, bytes: 16.0, step: 500.0, transcendental: 0.8, symbol: 128 }
     }

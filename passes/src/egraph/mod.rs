@@ -16,7 +16,8 @@ pub use show::{Format, apply_rule, draw};
 
 use crate::{Done, Options, rules};
 use autoglm_ir::Graph;
-use autoglm_ir::egraph::{EGraph, FoldBudget, from_graph, to_graph};
+use autoglm_ir::budget::FoldLimits;
+use autoglm_ir::egraph::{EGraph, from_graph, to_graph};
 use egg::Id;
 use extract::Dag;
 use rule::Compiled;
@@ -75,23 +76,23 @@ const TOO_MANY: &str = "too many values";
 
 /// The e-graph before any rule.
 fn start(graph: &Graph, options: &Options) -> Result<Saturated, String> {
-    let budget = FoldBudget { bytes: options.fold_total_bytes_max, work: options.fold_total_work_max };
-    let (egraph, classes) = from_graph(graph, budget)?;
+    // A merged weight is as large as its parts, of which each is within the limits of one constant.
+    let limits = FoldLimits { bytes: usize::MAX, ..options.fold };
+    let (egraph, classes) = from_graph(graph, limits)?;
     let outputs = graph.outputs.iter().map(|o| classes[o.value.0 as usize]).collect();
     let nodes_max = graph.nodes.len().saturating_mul(NODES_PER_NODE).max(NODES_MIN);
     Ok(Saturated { egraph, outputs, nodes_max })
 }
 
-/// Applies rules until nothing is new.
+/// Applies rules until nothing is new; gives them back compiled.
 fn apply_all(
     it: &mut Saturated,
     rules: impl Iterator<Item = &'static Rule>,
     done: &mut Activities,
-) -> Result<(), String> {
+) -> Result<Vec<Compiled>, String> {
     let rules = rules.map(Compiled::new).collect::<Result<Vec<_>, _>>()?;
     saturate(&mut it.egraph, &rules, Limits { rounds: ROUNDS_MAX, nodes: it.nodes_max }, done)?;
-    near_misses(&it.egraph, &rules, done);
-    Ok(())
+    Ok(rules)
 }
 
 /// The optimised graph, and what happened.
@@ -108,7 +109,8 @@ pub fn explain(graph: &Graph, options: &Options) -> Result<(Graph, Explanation),
     let model = CostModel::default();
     let Some(dag) = Dag::new(&it.egraph, &it.outputs, &model) else { return leave(TOO_MANY, said) };
     said.cost.0 = dag.best().map_or(0.0, |(_, cost)| cost);
-    apply_all(&mut it, rules_for(options), &mut said.activities)?;
+    let rules = apply_all(&mut it, rules_for(options), &mut said.activities)?;
+    near_misses(&it.egraph, &rules, &mut said.activities);
     let Some(dag) = Dag::new(&it.egraph, &it.outputs, &model) else { return leave(TOO_MANY, said) };
     let cyclic = "no graph without a cycle was found";
     let Some((choice, _)) = dag.best() else { return leave(cyclic, said) };

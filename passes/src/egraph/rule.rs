@@ -3,10 +3,9 @@
 use super::pattern::{Bindings, Make, Pattern};
 use autoglm_ir::dim::product;
 use autoglm_ir::egraph::{Data, EGraph, ENode};
-use autoglm_ir::op::{InferCx, TensorType};
+use autoglm_ir::op::TensorType;
 use autoglm_ir::{Attr, Attrs, Const, ConstData, DType, Dim, OpId, Tensor};
 use egg::Id;
-use std::cell::RefCell;
 use std::fmt;
 
 /// What a rule may do to the bits of a result.
@@ -105,6 +104,11 @@ impl Compiled {
         }
         Ok(id)
     }
+}
+
+/// An e-node of an operator: its attributes come first.
+fn operator(op: OpId, attrs: Id, args: &[Id]) -> ENode {
+    ENode::Op(op, std::iter::once(attrs).chain(args.iter().copied()).collect())
 }
 
 /// Elements of a constant of one number that are written one by one; more are one element and an extent, which a model
@@ -243,25 +247,24 @@ impl Builder<'_> {
     }
 
     fn add(&mut self, op: OpId, attrs: Attrs, args: &[Id]) -> Result<Id, Miss> {
-        let types = args.iter().map(|a| self.ty(*a)).collect::<Result<Vec<_>, _>>()?;
-        autoglm_ir::graph::check_signature(op, &attrs, args.len())
-            .map_err(|e| Miss(format!("{}: {e}", op.name())))?;
-        let types: Vec<&TensorType> = types.iter().collect();
-        let cx = InferCx { args: &types, attrs: &attrs, guards: RefCell::default() };
-        (op.def().infer)(&cx).map_err(|e| Miss(format!("{}: {e}", op.name())))?;
-        let guards = cx.guards.into_inner();
-        if let Some((_, text)) = guards.iter().find(|(cond, _)| !self.egraph.analysis.assumes(cond)) {
-            return Err(Miss(format!("{}: not proven: {text}", op.name())));
-        }
-        let leaf = self.egraph.add(ENode::Attrs(attrs));
-        let node = ENode::Op(op, std::iter::once(leaf).chain(args.iter().copied()).collect());
-        if let Some(id) = self.egraph.lookup(node.clone()) {
+        // What is there was inferred when it was added.
+        if let Some(leaf) = self.egraph.lookup(ENode::Attrs(attrs.clone()))
+            && let Some(id) = self.egraph.lookup(operator(op, leaf, args))
+        {
             return Ok(id);
+        }
+        let types = args.iter().map(|a| self.ty(*a)).collect::<Result<Vec<_>, _>>()?;
+        let types: Vec<&TensorType> = types.iter().collect();
+        let inferred = autoglm_ir::graph::infer(op, &attrs, &types);
+        let (_, conditions) = inferred.map_err(|e| Miss(format!("{}: {e}", op.name())))?;
+        if let Some((_, text)) = conditions.iter().find(|(cond, _)| !self.egraph.analysis.assumes(cond)) {
+            return Err(Miss(format!("{}: not proven: {text}", op.name())));
         }
         if self.egraph.total_size() >= self.nodes_max {
             return Err("the e-graph is full".into());
         }
-        Ok(self.egraph.add(node))
+        let leaf = self.egraph.add(ENode::Attrs(attrs));
+        Ok(self.egraph.add(operator(op, leaf, args)))
     }
 
     /// A constant.

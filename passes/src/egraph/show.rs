@@ -8,6 +8,7 @@ use crate::{Options, rules};
 use autoglm_ir::Graph;
 use autoglm_ir::egraph::{EGraph, ENode, to_graph};
 use egg::{Id, Language};
+use serde_json::{Map, json};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
@@ -123,7 +124,7 @@ fn type_of(egraph: &EGraph, class: Id) -> String {
     egraph[class].data.ty().map(ToString::to_string).unwrap_or_default()
 }
 
-/// A string literal of Graphviz or of JSON: both escape quotes, backslashes and control characters alike.
+/// A string literal of Graphviz.
 fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
@@ -165,28 +166,22 @@ fn dot(egraph: &EGraph, roots: &[Id], classes: &BTreeSet<Id>) -> String {
 
 fn json(egraph: &EGraph, roots: &[Id], classes: &BTreeSet<Id>) -> String {
     let model = CostModel::default();
-    let mut nodes = Vec::new();
+    let (mut nodes, mut class_data) = (Map::new(), Map::new());
     for class in classes {
         for (i, node) in egraph[*class].nodes.iter().enumerate() {
-            let of: Vec<String> = children(egraph, node).map(|c| format!("\"{c}.0\"")).collect();
-            let cost = model.node(egraph, node);
-            let cost = if cost.is_finite() { cost } else { f64::MAX };
-            nodes.push(format!(
-                "    \"{class}.{i}\": {{\"op\": {}, \"children\": [{}], \"eclass\": \"{class}\", \"cost\": {cost:?}}}",
-                quoted(&label(egraph, *class, node)),
-                of.join(", ")
-            ));
+            let children: Vec<String> = children(egraph, node).map(|c| format!("{c}.0")).collect();
+            let entry = json!({
+                "op": label(egraph, *class, node),
+                "children": children,
+                "eclass": class.to_string(),
+                // JSON has no infinity.
+                "cost": model.node(egraph, node).min(f64::MAX),
+            });
+            nodes.insert(format!("{class}.{i}"), entry);
         }
+        class_data.insert(class.to_string(), json!({ "type": type_of(egraph, *class) }));
     }
-    let types: Vec<String> = classes
-        .iter()
-        .map(|c| format!("    \"{c}\": {{\"type\": {}}}", quoted(&type_of(egraph, *c))))
-        .collect();
-    let roots: Vec<String> = roots.iter().map(|r| format!("\"{}\"", egraph.find(*r))).collect();
-    format!(
-        "{{\n  \"nodes\": {{\n{}\n  }},\n  \"root_eclasses\": [{}],\n  \"class_data\": {{\n{}\n  }}\n}}\n",
-        nodes.join(",\n"),
-        roots.join(", "),
-        types.join(",\n")
-    )
+    let roots: Vec<String> = roots.iter().map(|r| egraph.find(*r).to_string()).collect();
+    let whole = json!({ "nodes": nodes, "root_eclasses": roots, "class_data": class_data });
+    format!("{whole:#}\n")
 }

@@ -9,7 +9,7 @@ use crate::program::{
     Access, Cond, Epilogue, Port, Program, Reg, ShapeOp, Step, StepKind, Storage, Value, ValueId,
 };
 use crate::steps::check_map;
-use crate::tile::{Instr, TileProgram};
+use crate::tile::TileProgram;
 
 /// Most values, steps, tile programs or ports.
 pub const MAX_ITEMS: usize = 1 << 20;
@@ -90,42 +90,6 @@ pub fn validate_tiles(program: &Program, check: TileCheck<'_>) -> Checked {
 fn staged(step: &Step, bias: bool) -> Vec<ValueId> {
     let own = 2 + usize::from(bias);
     step.outs.iter().copied().take(1).chain(step.args.iter().copied().skip(own)).collect()
-}
-
-/// The least a tile program must satisfy before anything walks it: lanes refer to earlier lanes, loads and stores to
-/// operands, indices to loop dimensions.
-pub fn tile_indices(
-    tile: &TileProgram,
-    rank: usize,
-    args: &[ElemType],
-    outs: &[ElemType],
-) -> Result<(), String> {
-    if usize::from(tile.reduce_rank) > rank {
-        return Err(format!("reduces {} of {rank} loop dimensions", tile.reduce_rank));
-    }
-    let section = |name: &str, first: usize, instrs: &[Instr], rank: usize| {
-        for (i, instr) in instrs.iter().enumerate() {
-            let lane = |l: u16| usize::from(l) < first + i;
-            let ok = match *instr {
-                Instr::Load { arg } => usize::from(arg) < args.len(),
-                Instr::Const { .. } => true,
-                Instr::Index { dim } => usize::from(dim) < rank,
-                Instr::Unary(_, a) | Instr::Convert { src: a, .. } | Instr::Round { src: a, .. } => lane(a),
-                Instr::Binary(_, a, b) => lane(a) && lane(b),
-                Instr::Select { cond, a, b } => lane(cond) && lane(a) && lane(b),
-                Instr::Store { out, src } => usize::from(out) < outs.len() && lane(src),
-            };
-            if !ok {
-                return Err(format!("{name} instruction {i} has an operand out of range: {instr:?}"));
-            }
-        }
-        Ok(())
-    };
-    section("body", 0, &tile.body, rank)?;
-    if let Some(bad) = tile.reduces.iter().find(|r| usize::from(r.src) >= tile.body.len()) {
-        return Err(format!("reduction of lane {}, the body has {}", bad.src, tile.body.len()));
-    }
-    section("epilogue", tile.reduces.len(), &tile.epilogue, rank - usize::from(tile.reduce_rank))
 }
 
 /// Checks that the manifest describes the ports that the program has.

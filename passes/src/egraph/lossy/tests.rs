@@ -94,10 +94,11 @@ fn an_approximation_without_a_price_is_not_taken() {
 #[test]
 fn an_approximation_is_chosen_and_built() {
     use super::super::cost::CostModel;
-    use autoglm_ir::egraph::{ENode, FoldBudget, from_graph, to_graph};
+    use autoglm_ir::budget::FoldLimits;
+    use autoglm_ir::egraph::{ENode, from_graph, to_graph};
     let source = "graph @g (%x: f32[64]) { %0 = tanh %x %1 = neg %x %2 = neg %1 return %0, %2 }";
     let graph = autoglm_ir::text::parse(source).unwrap();
-    let (mut egraph, classes) = from_graph(&graph, FoldBudget::default()).unwrap();
+    let (mut egraph, classes) = from_graph(&graph, FoldLimits::default()).unwrap();
     let outputs: Vec<egg::Id> = graph.outputs.iter().map(|o| classes[o.value.0 as usize]).collect();
     let approx = egraph.add(ENode::Approx(0, [outputs[1]]));
     egraph.union(outputs[0], approx);
