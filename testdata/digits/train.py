@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Train a small convolutional network on scikit-learn's handwritten digits and write the files of this directory.
+"""Train a convolutional network on scikit-learn's handwritten digits and write the files of this directory.
 
     train.py [--out DIR]        needs numpy, scikit-learn, onnx, onnxruntime
 
-Forward and backward passes are written out in numpy, so that the data need no deep learning framework. The expected
-values come from ONNX Runtime on the written file, not from the code below.
+Forward and backward passes are written out in numpy (layers.py), so that the data need no deep learning framework. The
+expected values come from ONNX Runtime on the written file, not from the code here.
 """
 import argparse
 import json
@@ -18,166 +18,97 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.datasets import load_digits
 
-SEED, HELD_OUT, EPOCHS, BATCH, RATE, EPSILON = 7, 360, 30, 32, 2e-3, 1e-5
-MIN_ACCURACY = 0.97
+from layers import BatchNorm, Conv, Dropout, Flatten, Gemm, MatMul, MaxPool, Relu
+
+SEED, HELD_OUT, EPOCHS, BATCH, RATE = 7, 540, 40, 32, 1e-3
+CALIBRATION_RUNS, CALIBRATION_BATCH = 8, 32
+MIN_ACCURACY, MIN_PARAMETERS = 0.97, 100_000
 
 
-def pictures():
-    """(pixels u8[n,8,8], labels i64[n]) of the two splits; the data set's grey levels 0..16 become 0..255."""
-    digits = load_digits()
-    pixels = np.rint(digits.images * (255.0 / 16.0)).astype(np.uint8)
-    order = np.random.Generator(np.random.PCG64(SEED)).permutation(len(pixels))
-    held_out, train = order[:HELD_OUT], order[HELD_OUT:]
-    return (pixels[train], digits.target[train]), (pixels[held_out], digits.target[held_out])
+class Split:
+    """The data set's grey levels 0..16 become 0..255; the first HELD_OUT pictures of a fixed permutation are held out,
+    and the calibration set is the start of the rest."""
+
+    def __init__(self):
+        digits = load_digits()
+        self.pixels = np.rint(digits.images * (255.0 / 16.0)).astype(np.uint8)
+        self.labels = digits.target.astype(np.int64)
+        order = np.random.Generator(np.random.PCG64(SEED)).permutation(len(self.pixels))
+        self.held_out, self.train = order[:HELD_OUT], order[HELD_OUT:]
+        self.calibration = self.train[:CALIBRATION_RUNS * CALIBRATION_BATCH]
+
+    def input(self, picked):
+        return (self.pixels[picked].astype(np.float32) / np.float32(255.0))[:, None]
 
 
-def network_input(pixels):
-    return (pixels.astype(np.float32) / np.float32(255.0))[:, None]
+def network(rng):
+    return [
+        Conv("conv1", rng, 1, 32, 3), Relu("relu1"),
+        Conv("conv2", rng, 32, 64, 3), BatchNorm("norm2", 64), Relu("relu2"), MaxPool("pool"),
+        Conv("conv3", rng, 64, 64, 1), BatchNorm("norm3", 64), Relu("relu3"), Flatten("flat"),
+        Gemm("fc1", rng, 1024, 128), Relu("relu4"), Dropout("drop4", rng),
+        MatMul("fc2", rng, 128, 128), Relu("relu5"), Dropout("drop5", rng),
+        Gemm("logits", rng, 128, 10),
+    ]
 
 
-# ---------------------------------------------------------------- layers; each forward returns (output, backward state)
-def patches(x):
-    """f32[n,c,h,w] -> f32[n,h,w,c*9] of a 3x3 window with a border of zeros."""
-    n, c, h, w = x.shape
-    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
-    return np.ascontiguousarray(windows.transpose(0, 2, 3, 1, 4, 5)).reshape(n, h, w, c * 9)
-
-
-def conv(x, weight, bias):
-    columns = patches(x)
-    out = columns @ weight.reshape(len(weight), -1).T + bias
-    return out.transpose(0, 3, 1, 2), columns
-
-
-def conv_backward(grad, columns, weight):
-    n, o, h, w = grad.shape
-    rows = np.ascontiguousarray(grad.transpose(0, 2, 3, 1)).reshape(-1, o)
-    flat = weight.reshape(o, -1)
-    grad_weight = (rows.T @ columns.reshape(-1, flat.shape[1])).reshape(weight.shape)
-    grad_columns = (rows @ flat).reshape(n, h, w, -1, 3, 3)
-    grad_x = np.zeros((n, grad_columns.shape[3], h + 2, w + 2), np.float32)
-    for i in range(3):
-        for j in range(3):
-            grad_x[:, :, i:i + h, j:j + w] += grad_columns[..., i, j].transpose(0, 3, 1, 2)
-    return grad_x[:, :, 1:-1, 1:-1], grad_weight, rows.sum(0)
-
-
-def channel(v):
-    return v[None, :, None, None]
-
-
-def norm(x, scale, shift, mean, variance):
-    inverse = 1.0 / np.sqrt(variance + np.float32(EPSILON))
-    normal = (x - channel(mean)) * channel(inverse)
-    return normal * channel(scale) + channel(shift), (normal, inverse)
-
-
-def norm_backward(grad, state, scale):
-    normal, inverse = state
-    axes, count = (0, 2, 3), grad.size // grad.shape[1]
-    grad_shift, grad_scale = grad.sum(axes), (grad * normal).sum(axes)
-    centred = grad - channel(grad_shift / count) - normal * channel(grad_scale / count)
-    return centred * channel(scale * inverse), grad_scale, grad_shift
-
-
-def pool(x):
-    n, c, h, w = x.shape
-    windows = x.reshape(n, c, h // 2, 2, w // 2, 2).transpose(0, 1, 2, 4, 3, 5).reshape(n, c, h // 2, w // 2, 4)
-    return windows.max(-1), windows.argmax(-1)
-
-
-def pool_backward(grad, winner):
-    n, c, h, w = grad.shape
-    windows = (winner[..., None] == np.arange(4)) * grad[..., None]
-    return windows.reshape(n, c, h, w, 2, 2).transpose(0, 1, 2, 4, 3, 5).reshape(n, c, 2 * h, 2 * w)
-
-
-# ---------------------------------------------------------------- network
-def initial(rng):
-    def he(*shape):
-        return (rng.standard_normal(shape) * np.sqrt(2.0 / np.prod(shape[1:]))).astype(np.float32)
-
-    def zeros(n):
-        return np.zeros(n, np.float32)
-
-    return {"conv1.weight": he(16, 1, 3, 3), "conv1.bias": zeros(16), "conv2.weight": he(32, 16, 3, 3), "conv2.bias": zeros(32),
-            "norm.scale": np.ones(32, np.float32), "norm.shift": zeros(32), "fc1.weight": he(64, 512), "fc1.bias": zeros(64),
-            "fc2.weight": he(10, 64), "fc2.bias": zeros(10)}
-
-
-def step(p, running, x, labels):
-    """Loss gradients of one batch; updates the running mean and variance of the normalisation."""
-    a1, columns1 = conv(x, p["conv1.weight"], p["conv1.bias"])
-    h1 = np.maximum(a1, 0)
-    a2, columns2 = conv(h1, p["conv2.weight"], p["conv2.bias"])
-    mean, variance = a2.mean((0, 2, 3)), a2.var((0, 2, 3))
-    for key, value in (("mean", mean), ("variance", variance)):
-        running[key] += np.float32(0.1) * (value - running[key])
-    a3, state = norm(a2, p["norm.scale"], p["norm.shift"], mean, variance)
-    h2, winner = pool(np.maximum(a3, 0))
-    flat = h2.reshape(len(x), -1)
-    h3 = np.maximum(flat @ p["fc1.weight"].T + p["fc1.bias"], 0)
-    logits = h3 @ p["fc2.weight"].T + p["fc2.bias"]
-
-    e = np.exp(logits - logits.max(1, keepdims=True))
-    grad = e / e.sum(1, keepdims=True)
-    grad[np.arange(len(x)), labels] -= 1
-    grad /= len(x)
-    g = {"fc2.weight": grad.T @ h3, "fc2.bias": grad.sum(0)}
-    grad = (grad @ p["fc2.weight"]) * (h3 > 0)
-    g |= {"fc1.weight": grad.T @ flat, "fc1.bias": grad.sum(0)}
-    grad = pool_backward((grad @ p["fc1.weight"]).reshape(h2.shape), winner) * (a3 > 0)
-    grad, g["norm.scale"], g["norm.shift"] = norm_backward(grad, state, p["norm.scale"])
-    grad, g["conv2.weight"], g["conv2.bias"] = conv_backward(grad, columns2, p["conv2.weight"])
-    _, g["conv1.weight"], g["conv1.bias"] = conv_backward(grad * (a1 > 0), columns1, p["conv1.weight"])
-    return g
-
-
-def train(pixels, labels):
+def train(x, labels):
+    """Adam with a rate that falls to zero; every picture is moved by -1, 0 or 1 pixel sideways each time."""
     rng = np.random.Generator(np.random.PCG64(SEED))
-    p = initial(rng)
-    running = {"mean": np.zeros(32, np.float32), "variance": np.ones(32, np.float32)}
-    first, second = ({k: np.zeros_like(v) for k, v in p.items()} for _ in range(2))
-    x, count, total = network_input(pixels), 0, EPOCHS * (len(pixels) // BATCH)
+    layers = network(rng)
+    state = {(layer.name, key): (np.zeros_like(v), np.zeros_like(v)) for layer in layers for key, v in layer.params.items()}
+    count, total = 0, EPOCHS * (len(x) // BATCH)
     for _ in range(EPOCHS):
         order = rng.permutation(len(x))
         for start in range(0, len(x) - BATCH + 1, BATCH):
             picked = order[start:start + BATCH]
+            moved = moved_sideways(x[picked], rng.integers(-1, 2, BATCH))
+            value = moved
+            for layer in layers:
+                value = layer.forward(value, True)
+            e = np.exp(value - value.max(1, keepdims=True))
+            grad = e / e.sum(1, keepdims=True)
+            grad[np.arange(BATCH), labels[picked]] -= 1
+            grad /= BATCH
+            for layer in reversed(layers):
+                grad = layer.backward(grad)
             count += 1
-            rate = RATE * (1 - (count - 1) / total)
-            for key, g in step(p, running, x[picked], labels[picked]).items():
-                first[key] += np.float32(0.1) * (g - first[key])
-                second[key] += np.float32(0.001) * (g * g - second[key])
-                update = first[key] / (1 - 0.9 ** count) / (np.sqrt(second[key] / (1 - 0.999 ** count)) + 1e-8)
-                p[key] -= (rate * update).astype(np.float32)
-    return p, running
+            update(layers, state, count, RATE * (1 - (count - 1) / total))
+    return layers
+
+
+def moved_sideways(x, steps):
+    out = np.zeros_like(x)
+    for i, step in enumerate(steps):
+        lo, hi = max(step, 0), 8 + min(step, 0)
+        out[i, ..., lo:hi] = x[i, ..., lo - step:hi - step]
+    return out
+
+
+def update(layers, state, count, rate):
+    for layer in layers:
+        for key, g in layer.grads.items():
+            first, second = state[layer.name, key]
+            first += np.float32(0.1) * (g - first)
+            second += np.float32(0.001) * (g * g - second)
+            change = first / (1 - 0.9 ** count) / (np.sqrt(second / (1 - 0.999 ** count)) + 1e-8)
+            layer.params[key] -= (rate * change).astype(np.float32)
 
 
 # ---------------------------------------------------------------- files
-def model(p, running):
-    weights = p | {"norm.mean": running["mean"], "norm.variance": running["variance"]}
-    node = helper.make_node
-    nodes = [
-        node("Conv", ["image", "conv1.weight", "conv1.bias"], ["conv1"], "conv1", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
-        node("Relu", ["conv1"], ["relu1"], "relu1"),
-        node("Conv", ["relu1", "conv2.weight", "conv2.bias"], ["conv2"], "conv2", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
-        node("BatchNormalization", ["conv2", "norm.scale", "norm.shift", "norm.mean", "norm.variance"], ["norm"], "norm",
-             epsilon=EPSILON),
-        node("Relu", ["norm"], ["relu2"], "relu2"),
-        node("MaxPool", ["relu2"], ["pool"], "pool", kernel_shape=[2, 2], strides=[2, 2]),
-        node("Flatten", ["pool"], ["flat"], "flat", axis=1),
-        node("Gemm", ["flat", "fc1.weight", "fc1.bias"], ["fc1"], "fc1", transB=1),
-        node("Relu", ["fc1"], ["relu3"], "relu3"),
-        node("Gemm", ["relu3", "fc2.weight", "fc2.bias"], ["logits"], "fc2", transB=1),
-        node("Softmax", ["logits"], ["probabilities"], "softmax", axis=1),
-    ]
+def model(layers):
+    name, nodes = "image", []
+    for layer in layers:
+        made, name = layer.nodes(name)
+        nodes += made
+    nodes.append(helper.make_node("Softmax", [name], ["probabilities"], "softmax", axis=1))
 
     def value(name, *shape):
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])
 
+    weights = [numpy_helper.from_array(v, k) for layer in layers for k, v in layer.tensors().items()]
     graph = helper.make_graph(nodes, "digits", [value("image", 1, 8, 8)], [value("logits", 10), value("probabilities", 10)],
-                              [numpy_helper.from_array(v, k) for k, v in weights.items()])
+                              weights)
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="autoglm-testdata")
     onnx.checker.check_model(made, full_check=True)
     return made
@@ -195,36 +126,38 @@ def png(pixels):
 
 
 def samples(labels):
-    """(file name, index): the first held-out picture of every digit and a second one of 4, 7 and 9."""
+    """(file name, position): the first held-out picture of every digit and a second one of 4, 7 and 9."""
     for digit in range(10):
         found = np.flatnonzero(labels == digit)
         for letter, index in zip("ab" if digit in (4, 7, 9) else "a", found):
             yield f"digit-{digit}-{letter}.png", int(index)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
-    out = parser.parse_args().out
-    (train_pixels, train_labels), (pixels, labels) = pictures()
-    content = model(*train(train_pixels, train_labels)).SerializeToString(deterministic=True)
+def write_splits(out, split):
+    """held_out/000.npz with its labels, calib/NNN.npz, and which pictures of the data set they are."""
+    for name in ("held_out", "calib"):
+        (out / name).mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(out / "held_out" / "000.npz", image=split.input(split.held_out))
+    np.save(out / "held_out" / "labels.npy", split.labels[split.held_out].astype(np.uint8))
+    for run, picked in enumerate(split.calibration.reshape(CALIBRATION_RUNS, CALIBRATION_BATCH)):
+        np.savez_compressed(out / "calib" / f"{run:03}.npz", image=split.input(picked))
+    recorded = {"data": "sklearn.datasets.load_digits", "held_out": split.held_out.tolist(),
+                "calibration": split.calibration.tolist()}
+    rows = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in recorded.items())
+    (out / "split.json").write_text(f"{{\n{rows}\n}}\n")
+    task = {"task": "classification", "model": "digits.onnx", "output": "logits"}
+    (out / "task.json").write_text(json.dumps(task) + "\n")
 
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    answers = session.run(["logits"], {"image": network_input(pixels)})[0].argmax(1)
-    right = int((answers == labels).sum())
-    print(f"{right} of {len(labels)} held-out digits, {100 * right / len(labels):.2f} %; {len(content)} bytes")
-    if right < MIN_ACCURACY * len(labels):
-        raise SystemExit(f"below {MIN_ACCURACY:.0%}")
 
-    (out / "images").mkdir(parents=True, exist_ok=True)
-    (out / "digits.onnx").write_bytes(content)
-    (out / "labels.txt").write_text("".join(f"{digit}\n" for digit in range(10)))
+def write_samples(out, split, session, right):
+    labels = split.labels[split.held_out]
     chosen = list(samples(labels))
-    batch = network_input(pixels[[index for _, index in chosen]])
+    batch = split.input(split.held_out[[index for _, index in chosen]])
     np.save(out / "images.npy", batch)
     expected = []
+    (out / "images").mkdir(parents=True, exist_ok=True)
     for (name, index), image in zip(chosen, batch):
-        (out / "images" / name).write_bytes(png(pixels[index]))
+        (out / "images" / name).write_bytes(png(split.pixels[split.held_out[index]]))
         logits, probabilities = (v[0].tolist() for v in session.run(["logits", "probabilities"], {"image": image[None]}))
         if int(np.argmax(logits)) != labels[index]:
             raise SystemExit(f"{name}: the network answers {np.argmax(logits)}")
@@ -232,6 +165,33 @@ def main():
     source = {"oracle": f"onnxruntime {onnxruntime.__version__}", "held_out": len(labels), "right": right}
     rows = ",\n".join(json.dumps(row) for row in expected)
     (out / "expected.json").write_text(f'{json.dumps(source)[:-1]}, "cases": [\n{rows}\n]}}\n')
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    out = parser.parse_args().out
+    split = Split()
+    layers = train(split.input(split.train), split.labels[split.train])
+    parameters = sum(v.size for layer in layers for v in layer.params.values())
+    content = model(layers).SerializeToString(deterministic=True)
+
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+
+    def accuracy(picked):
+        answers = session.run(["logits"], {"image": split.input(picked)})[0].argmax(1)
+        return int((answers == split.labels[picked]).sum())
+
+    right = accuracy(split.held_out)
+    print(f"{right} of {HELD_OUT} held-out digits, {100 * right / HELD_OUT:.2f} %; {accuracy(split.train)} of {len(split.train)} "
+          f"in training; {parameters} parameters, {len(content)} bytes")
+    if right < MIN_ACCURACY * HELD_OUT or parameters < MIN_PARAMETERS:
+        raise SystemExit(f"below {MIN_ACCURACY:.0%} or {MIN_PARAMETERS} parameters")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "digits.onnx").write_bytes(content)
+    (out / "labels.txt").write_text("".join(f"{digit}\n" for digit in range(10)))
+    write_splits(out, split)
+    write_samples(out, split, session, right)
 
 
 if __name__ == "__main__":

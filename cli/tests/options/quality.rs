@@ -18,11 +18,12 @@ pub(crate) fn inspect(_: &str) {
         let memory = report(&["inspect", &digits, "-D", batch])["memory"].clone();
         let bytes = |key: &str| memory[key].as_u64().unwrap();
         assert!(bytes("arena_bytes") >= bytes("lower_bound_bytes"));
-        assert!(memory["sections"]["weights"].as_u64().unwrap() > 38_000 * 4);
+        assert!(memory["sections"]["weights"].as_u64().unwrap() > 172_000 * 4);
         bytes("lower_bound_bytes")
     };
-    // At most two activations of 32 channels and one of 16 live at once, f32 each.
-    assert!((8 * 8 * 48 * 4..=8 * 8 * 64 * 4).contains(&arena("batch=1")), "{}", arena("batch=1"));
+    // The second convolution needs most: 32 channels in, with or without a border of one, and 64 out, f32 each.
+    let (bare, bordered) = (8 * 8 * (32 + 64) * 4, (10 * 10 * 32 + 8 * 8 * 64) * 4);
+    assert!((bare..=bordered).contains(&arena("batch=1")), "{}", arena("batch=1"));
     assert_eq!(arena("batch=6"), 6 * arena("batch=1"));
     assert_eq!(shown("memory")["memory"]["assumed"], json!(["batch=1 (assumed)"]));
 }
