@@ -2,12 +2,14 @@
 
 mod attention;
 mod norm;
+mod pooling;
 
 use crate::builder::{BOOL, Builder, Extent, F32, I64, float, i64_tensor, int, tensor};
 use crate::weights::Init;
 use crate::{Error, Model};
 use attention::attention;
 use norm::layer_norm;
+use pooling::sentence_embedding;
 
 /// How layer normalisation is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub struct Config {
     pub types: usize,
     /// Whether the pooled output is there.
     pub pooler: bool,
+    /// Whether the sentence embedding is there: the mean of the tokens that count, as a unit vector.
+    pub embedding: bool,
     /// Batch extent.
     pub batch: Extent,
     /// Sequence extent.
@@ -58,6 +62,7 @@ impl Default for Config {
             positions: 512,
             types: 2,
             pooler: true,
+            embedding: false,
             batch: 1.into(),
             sequence: 128.into(),
             opset: 17,
@@ -212,7 +217,8 @@ fn gelu(b: &mut Builder, x: &str) -> String {
 }
 
 /// The graph: inputs `input_ids`, `attention_mask` and `token_type_ids` i64\[batch, sequence\], outputs
-/// `last_hidden_state` f32\[batch, sequence, hidden\] and, with the pooler, `pooler_output` f32\[batch, hidden\].
+/// `last_hidden_state` f32\[batch, sequence, hidden\] and, where wanted, `pooler_output` and `sentence_embedding`
+/// f32\[batch, hidden\].
 pub fn model(config: &Config) -> Result<Model, Error> {
     let norm = config.check()?;
     let mut b = Builder::new("bert", config.opset)?;
@@ -222,10 +228,10 @@ pub fn model(config: &Config) -> Result<Model, Error> {
     let hidden = Extent::Fixed(config.hidden as i64);
     b.output("last_hidden_state", &[config.batch.clone(), config.sequence.clone(), hidden.clone()]);
     let mut x = embeddings(&mut b, config, norm, &ids, &types);
-    let mask = expanded_mask(&mut b, config, &mask);
+    let added = expanded_mask(&mut b, config, &mask);
     for layer in 0..config.layers {
         let path = format!("encoder.layer.{layer}");
-        let context = attention(&mut b, config, &path, &x, &mask);
+        let context = attention(&mut b, config, &path, &x, &added);
         let y =
             linear(&mut b, &context, &format!("{path}.attention.output.dense"), config.hidden, config.hidden);
         let sum = b.node("Add", &[&y, &x], vec![]);
@@ -245,19 +251,25 @@ pub fn model(config: &Config) -> Result<Model, Error> {
         x = layer_norm(&mut b, &sum, &format!("{path}.output.LayerNorm"), config.hidden, norm, last);
     }
     if config.pooler {
-        b.output("pooler_output", &[config.batch.clone(), hidden]);
-        b.scope("/pooler/dense");
-        let first = b.i64(0);
-        let token = b.node("Gather", &[&x, &first], vec![int("axis", 1)]);
-        let weight = b.weight(
-            "pooler.dense.weight",
-            &[config.hidden, config.hidden],
-            Init::scaled(config.hidden, 1.0),
-        );
-        let bias = b.weight("pooler.dense.bias", &[config.hidden], Init::near(0.0));
-        let attributes = vec![float("alpha", 1.0), float("beta", 1.0), int("transB", 1)];
-        let y = b.node("Gemm", &[&token, &weight, &bias], attributes);
-        b.last("Tanh", &[&y], vec![], "pooler_output");
+        b.output("pooler_output", &[config.batch.clone(), hidden.clone()]);
+        pooler(&mut b, config, &x);
+    }
+    if config.embedding {
+        b.output("sentence_embedding", &[config.batch.clone(), hidden]);
+        sentence_embedding(&mut b, &x, &mask, "sentence_embedding");
     }
     Ok(b.finish())
+}
+
+/// `tanh` of a dense layer on the first token: `pooler_output`.
+fn pooler(b: &mut Builder, config: &Config, x: &str) {
+    b.scope("/pooler/dense");
+    let first = b.i64(0);
+    let token = b.node("Gather", &[x, &first], vec![int("axis", 1)]);
+    let sizes = [config.hidden, config.hidden];
+    let weight = b.weight("pooler.dense.weight", &sizes, Init::scaled(config.hidden, 1.0));
+    let bias = b.weight("pooler.dense.bias", &[config.hidden], Init::near(0.0));
+    let attributes = vec![float("alpha", 1.0), float("beta", 1.0), int("transB", 1)];
+    let y = b.node("Gemm", &[&token, &weight, &bias], attributes);
+    b.last("Tanh", &[&y], vec![], "pooler_output");
 }

@@ -57,6 +57,9 @@ enum Architecture {
         /// Leave out the pooled output.
         #[arg(long)]
         no_pooler: bool,
+        /// Add the sentence embedding: the mean of the tokens that count, as a unit vector.
+        #[arg(long)]
+        embedding: bool,
         /// Write layer normalisation as single operations.
         #[arg(long)]
         decomposed: bool,
@@ -120,6 +123,7 @@ fn described(architecture: Architecture) -> Result<(Model, Output), Error> {
             vocabulary,
             positions,
             no_pooler,
+            embedding,
             decomposed,
             extents,
             output,
@@ -137,7 +141,7 @@ fn described(architecture: Architecture) -> Result<(Model, Output), Error> {
                 positions,
                 ..Default::default()
             };
-            (bert::model(&bert::Config { pooler, batch, sequence, opset, norm, ..sizes })?, output)
+            (bert::model(&bert::Config { pooler, embedding, batch, sequence, opset, norm, ..sizes })?, output)
         }
         Architecture::Cnn { width, classes, extents: given, output } => {
             let [batch, h, w] = extents(given)?;

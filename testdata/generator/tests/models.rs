@@ -5,7 +5,7 @@
 use autoglm_compiler::import::{ImportOptions, import};
 use autoglm_compiler::onnx::{Limits, from_bytes, open};
 use autoglm_generator::{Checkpoint, Model, Seeded, Storage, Weights as _, bert, cnn, resnet};
-use autoglm_ir::{ConstId, interp};
+use autoglm_ir::{ConstId, Tensor, interp};
 
 fn small_bert() -> bert::Config {
     bert::Config {
@@ -63,7 +63,7 @@ fn every_variant_is_imported() {
     ];
     for opset in [13, 17, 18, 21] {
         for (batch, sequence) in [("batch".into(), "sequence".into()), (2.into(), 5.into())] {
-            let config = bert::Config { opset, batch, sequence, ..small_bert() };
+            let config = bert::Config { opset, batch, sequence, embedding: true, ..small_bert() };
             models.push(bert::model(&config).unwrap());
             let norm = Some(bert::Norm::Decomposed);
             models.push(bert::model(&bert::Config { norm, ..config }).unwrap());
@@ -139,4 +139,35 @@ fn impossible_settings_are_refused() {
     let huge = bert::Config { hidden: 8192, heads: 64, intermediate: 32768, ..Default::default() };
     let error = bert::model(&huge).unwrap().to_bytes(&Seeded::default()).unwrap_err().to_string();
     assert!(error.contains("externally"), "{error}");
+}
+
+/// The embedding is recomputed here from the other output; padding changes neither it nor the tokens before it.
+#[test]
+fn the_sentence_embedding_is_the_mean_of_the_tokens_that_count() {
+    let config = bert::Config { pooler: false, embedding: true, ..small_bert() };
+    let run = |opset, ids: &[i64], mask: &[i64], dims: [usize; 2]| {
+        let model = bert::model(&bert::Config { opset, ..config.clone() }).unwrap();
+        let file = from_bytes(bytes(&model).into(), &Limits::default()).unwrap();
+        let graph = import(&file, &ImportOptions::default()).unwrap().graph;
+        let inputs = [ids, mask, &vec![0; ids.len()]].map(|v| Tensor::i64s(dims.to_vec(), v));
+        interp::run(&graph, &inputs).unwrap().iter().map(|t| t.to_f64()).collect::<Vec<_>>()
+    };
+    let hidden = config.hidden;
+    for opset in [13, 17, 18] {
+        let padded = run(opset, &[5, 6, 7, 8, 9, 0], &[1, 1, 1, 1, 1, 0], [2, 3]);
+        for (row, count) in [(0, 3), (1, 2)] {
+            let tokens = padded[0][3 * row * hidden..].chunks_exact(hidden).take(count);
+            let mut mean = vec![0f64; hidden];
+            tokens.for_each(|t| mean.iter_mut().zip(t).for_each(|(m, v)| *m += *v));
+            let length = mean.iter().map(|v| v * v).sum::<f64>().sqrt();
+            let got = &padded[1][row * hidden..][..hidden];
+            assert!(got.iter().zip(&mean).all(|(g, m)| (g - m / length).abs() < 1e-5), "{opset}");
+        }
+        let alone = run(opset, &[8, 9], &[1, 1], [1, 2]);
+        let near = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4);
+        assert!(
+            near(&alone[1], &padded[1][hidden..]) && near(&alone[0], &padded[0][3 * hidden..]),
+            "{opset}"
+        );
+    }
 }
