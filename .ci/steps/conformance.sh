@@ -3,14 +3,7 @@
 # Write the suite of the pinned onnx version into target/conformance/1.23.2.
 conformance_data() {
     local target=${CARGO_TARGET_DIR:-target} data=testdata/conformance
-    if ! python3 -c 'import ensurepip' 2>/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        apt-get install --yes --quiet python3-venv
-    fi
-    if ! python3 -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))'; then
-        echo 'The conformance suite needs python3, version 3.11 to 3.13, with venv and ensurepip.' >&2
-        echo 'On Debian and Ubuntu: apt-get install python3 python3-venv' >&2
-        return 1
-    fi
+    python_ready
     python3 -m venv "$target/conformance/venv"
     "$target/conformance/venv/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: \
         --require-hashes -r "$data/requirements.txt"

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// How a command that is not run begins, and why it is not.
-const NOT_RUN: [(&str, &str); 9] = [
+const NOT_RUN: [(&str, &str); 11] = [
     ("sh testdata/digits/demo.sh", "builds with cargo; .ci/run runs it"),
     ("cargo test --workspace", "is what runs this test"),
     ("cargo test -p ", "is part of the former"),
@@ -28,6 +28,8 @@ const NOT_RUN: [(&str, &str); 9] = [
         "needs the official cases, which are generated with Python",
     ),
     ("python3 testdata/zoo/", "needs onnxruntime and minutes"),
+    ("sh testdata/real/build.sh ", "downloads 90 MB; .ci/run runs it"),
+    ("target/real/venv/bin/python testdata/real/", "needs what build.sh makes; .ci/run runs it"),
 ];
 
 /// README.md and the pages of docs/.

@@ -149,6 +149,13 @@ def write_splits(out, split):
     (out / "task.json").write_text(json.dumps(task) + "\n")
 
 
+def write_expected(out, split, session):
+    (out / "expected").mkdir(parents=True, exist_ok=True)
+    names = ["logits", "probabilities"]
+    values = session.run(names, {"image": split.input(split.held_out)})
+    np.savez_compressed(out / "expected" / "000.npz", **dict(zip(names, values)))
+
+
 def write_samples(out, split, session, right):
     labels = split.labels[split.held_out]
     chosen = list(samples(labels))
@@ -191,6 +198,7 @@ def main():
     (out / "digits.onnx").write_bytes(content)
     (out / "labels.txt").write_text("".join(f"{digit}\n" for digit in range(10)))
     write_splits(out, split)
+    write_expected(out, split, session)
     write_samples(out, split, session, right)
 
 
