@@ -10,6 +10,7 @@ use crate::program::{Access, Program, Reg, Step, StepKind, Storage, ValueId};
 use crate::shape;
 use crate::steps::{self, Call, PlanCx};
 use crate::tensor::{TensorRef, byte_len};
+use crate::tile::native::CodeCache;
 use crate::tile::{Instr, TileProgram};
 use std::sync::Arc;
 
@@ -297,6 +298,26 @@ pub(crate) struct PlannedStep {
     pub(crate) scratch: usize,
 }
 
+/// What a plan is made for.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// The instruction set to use.
+    pub isa: Isa,
+    /// How many threads will run the plan.
+    pub workers: usize,
+    /// Compiles the loops; without it they are interpreted.
+    pub code: Option<&'a CodeCache>,
+}
+
+/// How the loop nests of a plan are run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoopCounts {
+    /// By machine code.
+    pub compiled: usize,
+    /// By the interpreter.
+    pub interpreted: usize,
+}
+
 /// A program specialised for concrete input shapes.
 pub struct Plan {
     sizes: Sizes,
@@ -308,20 +329,20 @@ pub struct Plan {
 
 impl Plan {
     /// Makes a plan for inputs of these shapes. Of their contents only the elements that the shape program reads
-    /// matter. `workers` is how many threads will run it.
+    /// matter.
     pub fn new(
         program: &Arc<Program>,
         inputs: &[TensorRef<'_>],
         limits: &Limits,
-        isa: Isa,
-        workers: usize,
+        target: &Target<'_>,
     ) -> Result<Self, RunError> {
+        let Target { isa, workers, code } = *target;
         let mut regs = Vec::with_capacity(program.shape.ops.len());
         shape::evaluate(&program.shape, inputs, &mut regs)?;
         let sizes = Sizes::new(program, &regs, limits)?;
         check_inputs(program, &sizes, inputs)?;
         let memory = lay_out(program, &regs, &sizes, limits)?;
-        let cx = PlanCx { program, regs: &regs, sizes: &sizes, isa, workers };
+        let cx = PlanCx { program, regs: &regs, sizes: &sizes, isa, workers, code };
         let mut scratch_bytes = 0usize;
         let mut steps = Vec::with_capacity(program.steps.len());
         for step in &program.steps {
@@ -359,6 +380,15 @@ impl Plan {
     /// Arithmetic operations of the matrix products and convolutions of one run.
     pub fn flops(&self) -> u64 {
         self.steps.iter().fold(0, |sum, step| sum.saturating_add(step.call.flops()))
+    }
+
+    /// How many of its loop nests are compiled.
+    pub fn loops(&self) -> LoopCounts {
+        let mut counts = LoopCounts::default();
+        for compiled in self.steps.iter().filter_map(|step| step.call.is_compiled()) {
+            *(if compiled { &mut counts.compiled } else { &mut counts.interpreted }) += 1;
+        }
+        counts
     }
 
     /// Scratch bytes of all workers together.

@@ -6,15 +6,16 @@ use crate::cpu::features::Isa;
 use crate::engine::validate::is_integer;
 use crate::error::RunError;
 use crate::memory::{AlignedBuf, Bases, Memory};
-use crate::plan::{Limits, Plan};
+use crate::plan::{Limits, Plan, Target};
 use crate::program::{Port, ShapeOp};
 use crate::shape;
 use crate::tensor::{HostTensor, TensorMut, TensorRef, byte_len};
 use crate::threads::Pool;
-use std::sync::{Mutex, PoisonError};
+use crate::tile::native::{CodeCache, CodeCounts, CodeProvider};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// How a session runs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct SessionOptions {
     /// Number of threads, the calling one included; 0 takes as many as the process may use.
     pub threads: usize,
@@ -26,11 +27,14 @@ pub struct SessionOptions {
     pub max_memory: u64,
     /// Most bytes of one tensor.
     pub max_tensor: u64,
+    /// Who compiles the loops of `Tile` steps when a plan is made; without one they are interpreted. See
+    /// [`CodeProvider`] for what that trusts.
+    pub code: Option<Arc<dyn CodeProvider>>,
 }
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { threads: 0, isa: None, max_plans: 16, max_memory: 1 << 40, max_tensor: 1 << 40 }
+        Self { threads: 0, isa: None, max_plans: 16, max_memory: 1 << 40, max_tensor: 1 << 40, code: None }
     }
 }
 
@@ -47,6 +51,8 @@ pub struct Session {
     bases: Bases,
     /// Input elements that the shape program reads: input, flat index.
     key_elems: Vec<(u32, u32)>,
+    /// The compiled loops of all plans.
+    code: Option<CodeCache>,
 }
 
 impl Session {
@@ -72,6 +78,7 @@ impl Session {
             scratch: AlignedBuf::default(),
             bases: Bases::default(),
             key_elems,
+            code: options.code.clone().map(CodeCache::new),
             engine,
             options,
         })
@@ -90,6 +97,11 @@ impl Session {
     /// Number of plans kept at present.
     pub fn cached_plans(&self) -> usize {
         self.plans.entries.len()
+    }
+
+    /// How many distinct loops were compiled for the plans made so far.
+    pub fn code_counts(&self) -> CodeCounts {
+        self.code.as_ref().map(CodeCache::counts).unwrap_or_default()
     }
 
     /// Extents of the outputs for these inputs.
@@ -164,13 +176,12 @@ impl Session {
         if let Some(at) = self.plans.find() {
             return Ok(at);
         }
-        let plan = Plan::new(
-            program,
-            inputs,
-            &self.limits,
-            self.options.isa.unwrap_or_else(Isa::detect),
-            self.pool.workers(),
-        )?;
+        let target = Target {
+            isa: self.options.isa.unwrap_or_else(Isa::detect),
+            workers: self.pool.workers(),
+            code: self.code.as_ref(),
+        };
+        let plan = Plan::new(program, inputs, &self.limits, &target)?;
         Ok(self.plans.insert(plan))
     }
 }

@@ -22,6 +22,7 @@ use crate::error::RunError;
 use crate::memory::Memory;
 use crate::plan::Sizes;
 use crate::program::{Access, Program, Reg, Step, StepKind, ValueId};
+use crate::tile::native::CodeCache;
 use std::sync::Arc;
 
 /// A step resolved for concrete sizes.
@@ -34,6 +35,11 @@ pub trait Call: Send + Sync {
     /// Arithmetic operations of the step, for kernels that are limited by arithmetic; a multiply-add counts 2.
     fn flops(&self) -> u64 {
         0
+    }
+
+    /// Whether a loop nest is run by compiled code; `None` for other steps.
+    fn is_compiled(&self) -> Option<bool> {
+        None
     }
 
     /// Bytes of scratch memory that each worker needs.
@@ -76,6 +82,8 @@ pub struct PlanCx<'a> {
     pub isa: Isa,
     /// How many threads will run the plan.
     pub workers: usize,
+    /// Compiles loops.
+    pub code: Option<&'a CodeCache>,
 }
 
 impl PlanCx<'_> {

@@ -49,17 +49,26 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
         |values: &[ValueId]| values.iter().map(|v| cx.len(step, *v)).collect::<Result<Vec<_>, RunError>>();
     let reads = reads.iter().zip(&step.args).map(concrete).collect::<Result<Vec<_>, _>>()?;
     let writes = writes.iter().zip(&step.outs).map(concrete).collect::<Result<Vec<_>, _>>()?;
-    let plan = TilePlan::new(program, &dims, &reads, &writes, &lens(&step.args)?, &lens(&step.outs)?)
+    let mut plan = TilePlan::new(program, &dims, &reads, &writes, &lens(&step.args)?, &lens(&step.outs)?)
         .map_err(|e| footprint(step, e.to_string()))?;
+    let isa = TileIsa::from(cx.isa);
+    if let Some(code) = cx.code {
+        // A loop that is declined is interpreted, with the same results.
+        let _declined = plan.compile(code, isa);
+    }
     let instructions = program.body.len().max(1);
     let points = dims.iter().fold(instructions, |p, d| p.saturating_mul(usize::try_from(*d).unwrap_or(0)));
     let (name, args, outs) = (step.name.clone(), step.args.clone(), step.outs.clone());
-    Ok(Box::new(Tile { step: name, plan, isa: TileIsa::from(cx.isa), points, args, outs }))
+    Ok(Box::new(Tile { step: name, plan, isa, points, args, outs }))
 }
 
 impl Call for Tile {
     fn parts(&self, max: usize) -> usize {
         (self.points / POINTS_PER_WORKER + 1).min(max)
+    }
+
+    fn is_compiled(&self) -> Option<bool> {
+        Some(self.plan.is_compiled())
     }
 
     fn run(&self, mem: &Memory<'_>, part: usize, parts: usize, _: &mut [u8]) -> Result<(), RunError> {

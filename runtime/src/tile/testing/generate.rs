@@ -1,10 +1,11 @@
 //! Random valid programs with data.
 
-use super::{Case, ConcreteAccess, ELEMS, Rng};
+use super::{Case, ELEMS, Rng};
 use crate::elem::ElemType;
-use crate::tile::{BinaryOp, Instr, Lane, Reduce, ReduceOp, TileProgram, UnaryOp};
+use crate::tile::{BinaryOp, ConcreteAccess, Instr, Lane, Reduce, ReduceOp, TileProgram, UnaryOp};
 
-pub(super) const UNARY: [UnaryOp; 31] = {
+/// One-operand operations.
+pub const UNARY: [UnaryOp; 31] = {
     use UnaryOp::*;
     [
         Abs, Neg, Sign, Ceil, Floor, Trunc, Round, Sqrt, Reciprocal, Exp, Log, Erf, Sin, Cos, Tan, Asin,
@@ -12,7 +13,8 @@ pub(super) const UNARY: [UnaryOp; 31] = {
         Exp,
     ]
 };
-pub(super) const BINARY: [BinaryOp; 20] = {
+/// Two-operand operations.
+pub const BINARY: [BinaryOp; 20] = {
     use BinaryOp::*;
     [Add, Sub, Mul, Div, FloorMod, TruncMod, Pow, Max, Min, Eq, Ne, Lt, Le, Gt, Ge, And, Or, Xor, Shl, Shr]
 };
@@ -20,15 +22,44 @@ const REDUCE: [ReduceOp; 8] = {
     use ReduceOp::*;
     [Sum, Prod, Max, Min, ArgMaxFirst, ArgMaxLast, ArgMinFirst, ArgMinLast]
 };
-pub(super) const LANES: [Lane; 4] = [Lane::F32, Lane::F64, Lane::I64, Lane::U64];
+/// Lane types.
+pub const LANES: [Lane; 4] = [Lane::F32, Lane::F64, Lane::I64, Lane::U64];
 
 /// How far values may go from one another between two orders of summation.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Style {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
     /// Everything but sums and products of floats.
     Wild,
     /// Also those, over operations that do not magnify rounding errors.
     Tame,
+}
+
+/// What random programs are made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Recipe<'a> {
+    /// How far results may differ.
+    pub style: Style,
+    /// About what the extents multiply to at most.
+    pub limit: i64,
+    /// Element types of arguments and outputs; every lane type has one.
+    pub elems: &'a [ElemType],
+    /// Extents to choose from.
+    pub extents: &'a [i64],
+    /// Most loop dimensions.
+    pub max_rank: usize,
+}
+
+impl Recipe<'static> {
+    /// Every element type, and extents on both sides of a block.
+    pub const fn new(style: Style, limit: i64) -> Self {
+        Self {
+            style,
+            limit,
+            elems: &ELEMS,
+            extents: &[0, 1, 2, 3, 17, 513, 2, 3, 17, 513, 5, 8],
+            max_rank: 5,
+        }
+    }
 }
 
 struct Builder<'a> {
@@ -40,6 +71,7 @@ struct Builder<'a> {
     rank: usize,
     epilogue: bool,
     reads: &'a [ElemType],
+    elems: &'a [ElemType],
 }
 
 impl Builder<'_> {
@@ -114,7 +146,8 @@ impl Builder<'_> {
                 self.push(Instr::Convert { to, src: a }, to);
             }
             _ => {
-                let elems: Vec<ElemType> = ELEMS.into_iter().filter(|e| Lane::of(*e) == lane).collect();
+                let elems: Vec<ElemType> =
+                    self.elems.iter().copied().filter(|e| Lane::of(*e) == lane).collect();
                 let (elem, saturate) = (self.rng.pick(&elems), self.rng.below(2) == 0);
                 self.push(Instr::Round { elem, saturate, src: a }, lane);
             }
@@ -132,8 +165,8 @@ impl Builder<'_> {
             let values = self.lanes.len() - writes.len();
             let src = if self.rng.below(2) == 0 { values - 1 } else { self.rng.below(values) };
             let lane = self.lanes[src];
-            let elems: Vec<ElemType> = ELEMS.into_iter().filter(|e| Lane::of(*e) == lane).collect();
-            let native = ELEMS.into_iter().find(|e| Lane::of(*e) == lane).unwrap_or(ElemType::F32);
+            let elems: Vec<ElemType> = self.elems.iter().copied().filter(|e| Lane::of(*e) == lane).collect();
+            let native = self.elems.iter().copied().find(|e| Lane::of(*e) == lane).unwrap_or(ElemType::F32);
             writes.push(if self.rng.below(2) == 0 { native } else { self.rng.pick(&elems) });
             self.push(Instr::Store { out: out as u16, src: src as u16 }, lane);
         }
@@ -141,16 +174,16 @@ impl Builder<'_> {
     }
 }
 
-fn extents(rng: &mut Rng, limit: i64) -> Vec<i64> {
-    let rank = rng.below(6);
+fn extents(rng: &mut Rng, recipe: &Recipe<'_>) -> Vec<i64> {
+    let rank = rng.below(recipe.max_rank + 1);
     let mut dims = Vec::new();
     let mut points = 1;
     for _ in 0..rank {
-        let mut extent = rng.pick(&[0, 1, 2, 3, 17, 513, 2, 3, 17, 513, 5, 8]);
+        let mut extent = rng.pick(recipe.extents);
         if extent == 0 && rng.below(4) > 0 {
             extent = 4;
         }
-        if points * extent > limit {
+        if points * extent > recipe.limit {
             extent = rng.pick(&[1, 2]);
         }
         points *= extent.max(1);
@@ -242,7 +275,7 @@ fn contents(rng: &mut Rng, style: Style, elem: ElemType, len: usize) -> Vec<u8> 
             // Codes below 0x70 are finite and moderate in every one-byte float.
             _ if elem.size() == 1 && style == Style::Tame => bytes.push(rng.below(0x50) as u8),
             _ => {
-                let value = if rng.below(2) == 0 { rng.next() } else { rng.below(9) as u64 };
+                let value = if rng.below(2) == 0 { rng.bits() } else { rng.below(9) as u64 };
                 bytes.extend(&value.to_ne_bytes()[..elem.size()]);
             }
         }
@@ -250,17 +283,18 @@ fn contents(rng: &mut Rng, style: Style, elem: ElemType, len: usize) -> Vec<u8> 
     bytes
 }
 
-/// A random case whose extents multiply to about `limit` at most.
-pub(super) fn case(rng: &mut Rng, style: Style, limit: i64) -> Case {
-    let dims = extents(rng, limit);
+/// A random case.
+pub fn case(rng: &mut Rng, recipe: &Recipe<'_>) -> Case {
+    let style = recipe.style;
+    let dims = extents(rng, recipe);
     let reduce_rank = if rng.below(2) == 0 { 0 } else { rng.below(dims.len() + 1) };
     let kept = dims.len() - reduce_rank;
-    let elems: Vec<ElemType> = (0..rng.below(4)).map(|_| rng.pick(&ELEMS)).collect();
+    let elems: Vec<ElemType> = (0..rng.below(4)).map(|_| rng.pick(recipe.elems)).collect();
     let build = |rng: &mut Rng, given: Vec<Lane>, rank, epilogue, stores: bool| {
         let count = given.len();
-        let (reads, sources) = (&elems[..], 1 + rng.below(3));
-        let mut b =
-            Builder { rng, style, instrs: Vec::new(), lanes: given, given: count, rank, epilogue, reads };
+        let (reads, sources, elems) = (&elems[..], 1 + rng.below(3), recipe.elems);
+        let instrs = Vec::new();
+        let mut b = Builder { rng, style, instrs, lanes: given, given: count, rank, epilogue, reads, elems };
         for _ in 0..sources {
             b.source();
         }
