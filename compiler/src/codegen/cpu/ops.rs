@@ -146,7 +146,9 @@ impl Emitter<'_> {
         let one = self.floats(ty, 1.0);
         let unit = self.or(sign, one);
         let zero = self.floats(ty, 0.0);
-        let stays = self.b.ins().fcmp(FloatCC::UnorderedOrEqual, x, zero);
+        let (is_zero, is_nan) =
+            (self.b.ins().fcmp(FloatCC::Equal, x, zero), self.b.ins().fcmp(FloatCC::Unordered, x, x));
+        let stays = self.b.ins().bor(is_zero, is_nan);
         self.choose(stays, x, unit)
     }
 
