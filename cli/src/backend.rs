@@ -115,6 +115,8 @@ pub struct OpenOptions {
     pub threads: usize,
     /// Instructions to use.
     pub isa: Isa,
+    /// Compile loops.
+    pub jit: bool,
     /// Map the weights.
     pub mmap: bool,
     /// Check the hash of the weights.
@@ -134,6 +136,19 @@ pub struct Description {
     pub manifest: Vec<(String, String)>,
     /// Steps: kind, name, shapes as text.
     pub steps: Vec<[String; 3]>,
+}
+
+/// How the loops of a run are run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loops {
+    /// By machine code.
+    pub compiled: usize,
+    /// By the interpreter.
+    pub interpreted: usize,
+    /// Distinct functions that were compiled.
+    pub functions: usize,
+    /// Their length together.
+    pub code_bytes: usize,
 }
 
 /// An engine that is ready to run, or a model in the reference interpreter.
@@ -170,6 +185,9 @@ pub trait Engine {
 
     /// Floating-point operations of one run over the bound inputs, if known.
     fn flops(&self) -> Option<f64>;
+
+    /// How the loops of one run over the bound inputs are run; `None` where there are no such loops.
+    fn loops(&self) -> Option<Loops>;
 }
 
 /// The compiler and the runtime.

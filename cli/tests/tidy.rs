@@ -204,6 +204,9 @@ fn libraries_stay_where_they_belong() {
         let name = package["name"].as_str().unwrap();
         let has = dependencies(package, true);
         assert!(!has.contains(&egraphs) || ["autoglm-ir", "autoglm-passes"].contains(&name), "{name}");
+        let generates =
+            has.iter().any(|d| d.strip_prefix(generator.as_str()).is_some_and(|r| r.starts_with('-')));
+        assert!(!generates || name == "autoglm-compiler", "{name}");
         assert!(name != "autoglm-runtime" || !has.contains("serde_json"), "{name}");
     }
     let rules: [(&str, &[&str]); 4] = [

@@ -1,6 +1,6 @@
 //! `autoglm bench`
 
-use super::{Ctx, named_outputs, open_options};
+use super::{Ctx, loops_json, named_outputs, open_options};
 use crate::args::BenchArgs;
 use crate::backend::Engine;
 use crate::error::{CliError, Exit};
@@ -39,6 +39,7 @@ pub(super) fn run(ctx: &mut Ctx<'_>, args: &BenchArgs) -> Result<Option<Report>,
     let samples = measure(engine.as_mut(), args)?;
     let mut report = Report::new();
     report.set("assumed", notes);
+    report.set("loops", loops_json(engine.as_ref()));
     show(&mut report, &samples, args, options.threads, load, first)?;
     if let Some(flops) = engine.flops() {
         show_rate(&mut report, &samples, flops, options.threads);

@@ -10,7 +10,9 @@ use crate::stats::format_bytes;
 use serde_json::{Value, json};
 
 pub(super) fn run(ctx: &mut Ctx<'_>, args: &InspectArgs) -> Result<Report, CliError> {
-    let options = OpenOptions { threads: 1, isa: Isa::Auto, mmap: true, check_weights: false, interp: false };
+    let isa = Isa::Auto;
+    let options =
+        OpenOptions { threads: 1, isa, jit: false, mmap: true, check_weights: false, interp: false };
     let engine = ctx.open(&args.engine, &options)?;
     let description = engine.describe();
     let mut report = Report::new();

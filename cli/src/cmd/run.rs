@@ -1,6 +1,6 @@
 //! `autoglm run`
 
-use super::{Ctx, named_outputs, open_options};
+use super::{Ctx, loops_json, named_outputs, open_options};
 use crate::args::RunArgs;
 use crate::error::{CliError, Exit, escape};
 use crate::feed::{self, Missing};
@@ -35,6 +35,7 @@ pub(super) fn run(ctx: &mut Ctx<'_>, args: &RunArgs) -> Result<Report, CliError>
         let labels: Vec<&str> = labels.as_deref().unwrap_or_default().lines().collect();
         show_top(&mut report, &outputs, k, &labels)?;
     }
+    report.set("loops", loops_json(engine.as_ref()));
     if args.timing {
         show_timing(&mut report, load, time);
     }

@@ -2,14 +2,17 @@
 
 use super::{port_dim, run_error};
 use crate::args::Isa as IsaArg;
-use crate::backend::{Description, Engine, OpenOptions, Port, Signature};
+use crate::backend::{Description, Engine, Loops, OpenOptions, Port, Signature};
 use crate::error::{CliError, Exit};
 use crate::tensor::Array;
+use autoglm_compiler::codegen::cpu::Cranelift;
 use autoglm_runtime::cpu::features::Isa;
 use autoglm_runtime::engine::Engine as EngineFile;
 use autoglm_runtime::program::{self, Program};
 use autoglm_runtime::session::{Session, SessionOptions};
 use autoglm_runtime::tensor::{HostTensor, TensorMut, TensorRef};
+use autoglm_runtime::tile::native::CodeProvider;
+use std::sync::Arc;
 
 /// A loaded engine with the buffers of its inputs and outputs.
 pub(super) struct Native {
@@ -35,7 +38,10 @@ impl Native {
             return Err(CliError::new("E0801", Exit::Target, message).help("use `--isa auto`"));
         }
         let signature = signature(file.program());
-        let session = SessionOptions { threads: options.threads, isa, ..SessionOptions::default() };
+        // A machine that the compiler does not know has its loops interpreted.
+        let compiler = options.jit.then(Cranelift::for_host).and_then(Result::ok);
+        let code = compiler.map(|compiler| Arc::new(compiler) as Arc<dyn CodeProvider>);
+        let session = SessionOptions { threads: options.threads, isa, code, ..SessionOptions::default() };
         let session = Session::new(file, session).map_err(|e| run_error(&e))?;
         Ok(Native { session, signature, inputs: Vec::new(), outputs: Vec::new() })
     }
@@ -113,6 +119,17 @@ impl Engine for Native {
             manifest: facts,
             steps: program.steps.iter().map(step).collect(),
         }
+    }
+
+    fn loops(&self) -> Option<Loops> {
+        let plan = self.session.last_plan()?.loops();
+        let code = self.session.code_counts();
+        Some(Loops {
+            compiled: plan.compiled,
+            interpreted: plan.interpreted,
+            functions: code.functions,
+            code_bytes: code.code_bytes,
+        })
     }
 
     fn flops(&self) -> Option<f64> {

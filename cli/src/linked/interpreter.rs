@@ -1,7 +1,7 @@
 //! A model in the reference interpreter.
 
 use super::signature;
-use crate::backend::{Description, Engine, Signature};
+use crate::backend::{Description, Engine, Loops, Signature};
 use crate::error::{CliError, Exit};
 use crate::tensor::Array;
 use autoglm_ir::{Graph, Tensor, interp};
@@ -73,6 +73,10 @@ impl Engine for Interpreter {
     }
 
     fn flops(&self) -> Option<f64> {
+        None
+    }
+
+    fn loops(&self) -> Option<Loops> {
         None
     }
 }

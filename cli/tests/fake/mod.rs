@@ -19,6 +19,7 @@ pub(crate) struct Fake;
 pub(crate) struct FakeEngine {
     signature: Signature,
     factor: f64,
+    jit: bool,
     x: Vec<Array>,
     y: Option<Array>,
 }
@@ -69,6 +70,11 @@ impl Engine for FakeEngine {
     fn flops(&self) -> Option<f64> {
         Some(6.0)
     }
+
+    fn loops(&self) -> Option<Loops> {
+        let compiled = usize::from(self.jit);
+        Some(Loops { compiled, interpreted: 1 - compiled, functions: compiled, code_bytes: 64 * compiled })
+    }
 }
 
 impl Backend for Fake {
@@ -106,7 +112,7 @@ impl Backend for Fake {
         let dims = vec![PortDim::Symbol("batch".into()), PortDim::Fixed(3)];
         let port = |name: &str| Port { name: name.into(), elem: ElemType::F32, dims: dims.clone() };
         let signature = Signature { inputs: vec![port("x")], outputs: vec![port("y:0")] };
-        Ok(Box::new(FakeEngine { signature, factor, x: Vec::new(), y: None }))
+        Ok(Box::new(FakeEngine { signature, factor, jit: options.jit, x: Vec::new(), y: None }))
     }
 
     fn check(&self, request: &CompileRequest) -> Result<Vec<CliError>, CliError> {

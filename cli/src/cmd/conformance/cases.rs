@@ -111,7 +111,8 @@ fn run_one(backend: &dyn Backend, case: &Case, interp: bool) -> Outcome {
 }
 
 fn try_one(backend: &dyn Backend, case: &Case, interp: bool) -> Result<(), CliError> {
-    let options = OpenOptions { threads: 1, isa: Isa::Auto, mmap: true, check_weights: false, interp };
+    let isa = Isa::Auto;
+    let options = OpenOptions { threads: 1, isa, jit: true, mmap: true, check_weights: false, interp };
     let mut engine = backend.open(&case.dir.join("model.onnx"), &options)?;
     let signature = engine.signature().clone();
     for set in data_sets(&case.dir)? {

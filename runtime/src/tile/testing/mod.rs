@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod generate;
+pub mod plain;
 
 pub use generate::{BINARY, LANES, Recipe, Style, UNARY, case};
 
@@ -61,6 +62,19 @@ impl Case {
         Ok(self.run(&plan, isa, parts))
     }
 
+    /// A plan with buffers of its own, to run it many times.
+    ///
+    /// # Errors
+    /// A program or access that is refused, or a loop that `code` declines.
+    pub fn bind(&self, isa: TileIsa, code: Option<&CodeCache>) -> Result<Bound, Box<dyn std::error::Error>> {
+        let mut plan = self.plan()?;
+        if let Some(code) = code {
+            plan.compile(code, isa)?;
+        }
+        let (inputs, outputs) = (self.inputs.clone(), self.outputs.clone());
+        Ok(Bound { plan, isa, inputs, outputs, scratch: TileScratch::new() })
+    }
+
     fn run(&self, plan: &TilePlan, isa: TileIsa, parts: usize) -> Vec<Vec<u8>> {
         let mut outputs = self.outputs.clone();
         // SAFETY: the vectors outlive the calls and nothing else uses them meanwhile.
@@ -84,6 +98,34 @@ impl Case {
         super::scalar::run(&self.program, &self.dims, (&self.reads, &inputs), (&self.writes, &mut slices))
             .unwrap();
         outputs
+    }
+}
+
+/// A plan with its buffers.
+pub struct Bound {
+    plan: TilePlan,
+    isa: TileIsa,
+    inputs: Vec<Vec<u8>>,
+    outputs: Vec<Vec<u8>>,
+    scratch: TileScratch,
+}
+
+impl Bound {
+    /// Runs all of it on this thread.
+    ///
+    /// # Errors
+    /// The processor lacks the instruction set.
+    pub fn run(&mut self) -> Result<(), TileError> {
+        // SAFETY: the vectors outlive the call and nothing else uses them meanwhile; inputs are only read.
+        let shared = |v: &mut Vec<u8>| unsafe { SharedBytes::new(v.as_mut_ptr(), v.len()) };
+        let outputs: Vec<_> = self.outputs.iter_mut().map(shared).collect();
+        let inputs: Vec<_> = self.inputs.iter_mut().map(shared).collect();
+        exec::run(&self.plan, self.isa, &mut self.scratch, &inputs, &outputs, 0, 1)
+    }
+
+    /// The outputs of the last run.
+    pub fn outputs(&self) -> &[Vec<u8>] {
+        &self.outputs
     }
 }
 
