@@ -2,9 +2,18 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use autoglm_compiler::codegen::cpu::Cranelift;
+use autoglm_runtime::cpu::features::Isa;
 use autoglm_runtime::elem::ElemType::{self, *};
-use autoglm_runtime::tile::native::{CodeCache, CodeProvider, Declined, LoopSpec, Operand, Step};
-use autoglm_runtime::tile::testing::{BINARY, Case, LANES, Recipe, Rng, Style, UNARY, agree, case, number};
+use autoglm_runtime::engine::manifest::{Manifest, TensorSignature};
+use autoglm_runtime::engine::{Engine, EngineWriter};
+use autoglm_runtime::program::{
+    Access, Port, Program, ShapeOp, ShapeProgram, Step as ProgramStep, StepKind, Storage, Value,
+};
+use autoglm_runtime::session::{Session, SessionOptions};
+use autoglm_runtime::tensor::HostTensor;
+use autoglm_runtime::tile::native::{CodeCache, CodeProvider, LoopSpec, Operand, Step};
+use autoglm_runtime::tile::testing::checks::{self, LENGTHS, Tally};
+use autoglm_runtime::tile::testing::{Case, LANES, Recipe, Style};
 use autoglm_runtime::tile::{
     BinaryOp, ConcreteAccess, Instr, Lane, Reduce, ReduceOp, TileIsa, TileProgram, UnaryOp,
 };
@@ -24,211 +33,50 @@ fn code() -> Option<CodeCache> {
     }
 }
 
-/// Whether the case was compiled; fails if results differ.
-fn compare(case: &Case, code: &CodeCache, style: Style, what: &str) -> Result<(), Declined> {
-    for parts in 1..=2 {
-        let fast = case.compiled(code, TileIsa::detect(), parts)?;
-        let slow = case.slow();
-        for (out, access) in case.writes.iter().enumerate() {
-            let size = access.elem.size();
-            for (i, (f, s)) in fast[out].chunks(size).zip(slow[out].chunks(size)).enumerate() {
-                assert!(
-                    agree(access.elem, style, f, s),
-                    "{what}, {parts} parts, output {out} element {i}: {f:?} {:?}, expected {s:?} {:?}\n{:#?}\n{:?} {:?} {:?}",
-                    number(access.elem, f),
-                    number(access.elem, s),
-                    case.program,
-                    case.dims,
-                    case.reads,
-                    case.writes,
-                );
-            }
-        }
-    }
-    Ok(())
-}
-
-fn must_agree(case: &Case, code: &CodeCache, what: &str) {
-    compare(case, code, Style::Wild, what).unwrap_or_else(|why| panic!("{what}: {why}"));
-}
-
-fn random(recipe: &Recipe<'_>, seeds: std::ops::Range<u64>) {
-    let Some(code) = code() else { return };
-    let (mut compiled, mut reasons) = (0, std::collections::BTreeMap::new());
-    for seed in seeds.clone() {
-        let case = case(&mut Rng::new(seed), recipe);
-        match compare(&case, &code, recipe.style, &format!("seed {seed}")) {
-            Ok(()) => compiled += 1,
-            Err(why) => *reasons.entry(why.0).or_insert(0u64) += 1,
-        }
-    }
-    let all = seeds.end - seeds.start;
-    assert!(compiled * 4 > all, "only {compiled} of {all} were compiled: {reasons:?}");
+fn assert_compiled(tally: &Tally, least: usize) {
+    assert!(tally.compiled >= least, "{tally:?}");
     for reason in
         ["Cranelift has no instructions for it", "a malformed loop", "an operation without a short form"]
     {
-        assert!(!reasons.contains_key(reason), "{reason}: {reasons:?}");
+        assert!(!tally.declined.contains_key(reason), "{tally:?}");
     }
 }
 
-/// Lengths on both sides of an iteration and of several.
-const LENGTHS: [i64; 24] =
-    [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 15, 16, 17, 19, 23, 24, 31, 33, 47, 64, 66, 67];
+const RECIPE: Recipe<'static> =
+    Recipe { style: Style::Wild, limit: 3000, elems: &ELEMS, lanes: &LANES, extents: &LENGTHS, max_rank: 3 };
 
 #[test]
 fn wild_programs_agree_bit_for_bit() {
-    let recipe = Recipe { style: Style::Wild, limit: 3000, elems: &ELEMS, extents: &LENGTHS, max_rank: 3 };
-    random(&recipe, 0..3000);
+    let Some(code) = code() else { return };
+    assert_compiled(&checks::random(&code, &RECIPE, 0..3000), 800);
 }
 
 #[test]
 fn programs_with_float_sums_agree_within_rounding() {
-    let recipe = Recipe { style: Style::Tame, limit: 3000, elems: &ELEMS, extents: &LENGTHS, max_rank: 3 };
-    random(&recipe, 90_000..91_000);
+    let Some(code) = code() else { return };
+    let recipe = Recipe { style: Style::Tame, ..RECIPE };
+    assert_compiled(&checks::random(&code, &recipe, 90_000..91_000), 250);
 }
 
 #[test]
 fn one_loop_dimension_of_every_length() {
+    let Some(code) = code() else { return };
     for n in 0..67 {
         let extents = [n];
-        let recipe = Recipe { style: Style::Wild, limit: 67, elems: &ELEMS, extents: &extents, max_rank: 1 };
-        let Some(code) = code() else { return };
-        for seed in 0..6 {
-            let case = case(&mut Rng::new(1000 * n as u64 + seed), &recipe);
-            let _declined = compare(&case, &code, Style::Wild, &format!("length {n}, seed {seed}"));
-        }
-    }
-}
-
-/// Values where operations have corners.
-const SPECIAL: [f64; 24] = [
-    0.0,
-    -0.0,
-    1.0,
-    -1.0,
-    0.5,
-    -0.5,
-    1.5,
-    2.5,
-    -2.5,
-    1e-40,
-    -1e-45,
-    3.4e38,
-    -3.4e38,
-    88.9,
-    -104.5,
-    4.0,
-    0.93,
-    9.0,
-    -9.1,
-    1e10,
-    f64::NAN,
-    f64::INFINITY,
-    f64::NEG_INFINITY,
-    1.1754943508222875e-38,
-];
-
-fn special(lane: Lane) -> (ElemType, Vec<u8>) {
-    let integers = [0, 1, -1, 2, 63, 64, -64, i64::MIN, i64::MAX, 1 << 32, -(1 << 31), 12345, 3];
-    match lane {
-        Lane::F32 => (F32, SPECIAL.iter().flat_map(|x| (*x as f32).to_ne_bytes()).collect()),
-        Lane::F64 => (F64, SPECIAL.iter().flat_map(|x| x.to_ne_bytes()).collect()),
-        Lane::I64 => (I64, integers.iter().flat_map(|x| x.to_ne_bytes()).collect()),
-        Lane::U64 => (U64, integers.iter().flat_map(|x| x.to_ne_bytes()).collect()),
-    }
-}
-
-fn native(lane: Lane) -> ElemType {
-    special(lane).0
-}
-
-fn one_output(
-    body: Vec<Instr>,
-    dims: &[i64],
-    reads: Vec<(ElemType, &[i64], Vec<u8>)>,
-    out: ElemType,
-) -> Case {
-    let points: i64 = dims.iter().product();
-    let mut strides = vec![1; dims.len()];
-    for d in (1..dims.len()).rev() {
-        strides[d - 1] = strides[d] * dims[d];
-    }
-    let access = |elem, strides: &[i64]| ConcreteAccess { elem, offset: 0, strides: strides.to_vec() };
-    Case {
-        program: TileProgram { body, ..TileProgram::default() },
-        dims: dims.to_vec(),
-        reads: reads.iter().map(|(elem, strides, _)| access(*elem, strides)).collect(),
-        inputs: reads.into_iter().map(|(_, _, bytes)| bytes).collect(),
-        writes: vec![access(out, &strides)],
-        outputs: vec![vec![0x5A; points as usize * out.size()]],
+        let recipe = Recipe { limit: 67, extents: &extents, max_rank: 1, ..RECIPE };
+        checks::random(&code, &recipe, 1000 * n as u64..1000 * n as u64 + 6);
     }
 }
 
 #[test]
-fn every_operation_at_special_values() {
+fn operations_at_special_values() {
     let Some(code) = code() else { return };
-    for lane in LANES {
-        let (elem, bytes) = special(lane);
-        let n = (bytes.len() / elem.size()) as i64;
-        for op in UNARY.into_iter().filter(|op| op.accepts(lane)) {
-            let body = vec![Instr::Load { arg: 0 }, Instr::Unary(op, 0), Instr::Store { out: 0, src: 1 }];
-            let case = one_output(body, &[n], vec![(elem, &[1], bytes.clone())], native(op.result(lane)));
-            must_agree(&case, &code, &format!("{op:?} {lane:?}"));
-        }
-        for op in BINARY.into_iter().filter(|op| op.accepts(lane)) {
-            let body = vec![
-                Instr::Load { arg: 0 },
-                Instr::Load { arg: 1 },
-                Instr::Binary(op, 0, 1),
-                Instr::Store { out: 0, src: 2 },
-            ];
-            let reads = vec![(elem, &[1, 0][..], bytes.clone()), (elem, &[0, 1][..], bytes.clone())];
-            let case = one_output(body, &[n, n], reads, native(op.result(lane)));
-            must_agree(&case, &code, &format!("{op:?} {lane:?}"));
-        }
-        for to in LANES {
-            let body =
-                vec![Instr::Load { arg: 0 }, Instr::Convert { to, src: 0 }, Instr::Store { out: 0, src: 1 }];
-            let case = one_output(body, &[n], vec![(elem, &[1], bytes.clone())], native(to));
-            must_agree(&case, &code, &format!("{lane:?} to {to:?}"));
-        }
-    }
-}
-
-/// A maximum or minimum with a constant has a short form; it must not change zeros and NaN.
-#[test]
-fn bounds_that_are_constants() {
-    let Some(code) = code() else { return };
-    for lane in [Lane::F32, Lane::F64] {
-        let (elem, bytes) = special(lane);
-        let n = (bytes.len() / elem.size()) as i64;
-        for bound in [0.0, -0.0, 6.0, -1.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN] {
-            let bits = if lane == Lane::F32 { u64::from((bound as f32).to_bits()) } else { bound.to_bits() };
-            for op in [BinaryOp::Max, BinaryOp::Min] {
-                for [a, b] in [[0, 1], [1, 0]] {
-                    let constant = Instr::Const { lane, bits };
-                    let (op, store) = (Instr::Binary(op, a, b), Instr::Store { out: 0, src: 2 });
-                    let body = vec![Instr::Load { arg: 0 }, constant, op, store];
-                    let case = one_output(body, &[n], vec![(elem, &[1], bytes.clone())], elem);
-                    must_agree(&case, &code, &format!("{op:?} {bound}"));
-                }
-            }
-        }
-    }
-}
-
-/// Polynomials over a dense range, every one of whose results must have the interpreter's bits.
-#[test]
-fn functions_of_f32_have_the_bits_of_the_interpreter() {
-    let Some(code) = code() else { return };
-    let n = 20_000;
-    let values = (0..n).flat_map(|i| ((i as f32 / n as f32 - 0.5) * 220.0).to_ne_bytes());
-    let mut bytes: Vec<u8> = values.collect();
-    bytes.extend((0..n as u32).flat_map(|i| (i * 214_748).to_ne_bytes()));
-    for op in [UnaryOp::Exp, UnaryOp::Log, UnaryOp::Erf, UnaryOp::Tanh, UnaryOp::Sigmoid, UnaryOp::Round] {
-        let body = vec![Instr::Load { arg: 0 }, Instr::Unary(op, 0), Instr::Store { out: 0, src: 1 }];
-        let case = one_output(body, &[2 * n], vec![(F32, &[1], bytes.clone())], F32);
-        must_agree(&case, &code, &format!("{op:?}"));
+    for tally in [
+        checks::every_operation_at_special_values(&code),
+        checks::bounds_that_are_constants(&code),
+        checks::functions_of_f32_have_the_bits_of_the_interpreter(&code),
+    ] {
+        assert!(tally.compiled > 0 && tally.declined.is_empty(), "{tally:?}");
     }
 }
 
@@ -267,10 +115,10 @@ fn equal_loops_are_compiled_once() {
         let body =
             vec![Instr::Load { arg: 0 }, Instr::Unary(UnaryOp::Abs, 0), Instr::Store { out: 0, src: 1 }];
         let bytes = (0..n).flat_map(|i| (i as f32 - 8.0).to_ne_bytes()).collect();
-        one_output(body, &[n], vec![(F32, &[1], bytes)], F32)
+        checks::one_output(body, &[n], vec![(F32, &[1], bytes)], F32)
     };
     for n in [16, 17, 64] {
-        must_agree(&relu(n), &code, "abs");
+        checks::compare(&relu(n), &code, Style::Wild, "abs").unwrap();
     }
     let counts = code.counts();
     assert_eq!((counts.functions, counts.declined), (1, 0));
@@ -306,4 +154,70 @@ fn malformed_specs_are_declined() {
     for spec in bad {
         assert!(compiler.compile(&spec).is_err(), "{spec:?}");
     }
+}
+
+/// An engine of one loop over `x[n]`: `y = max(x * x - 2, 0)`.
+fn engine() -> Engine {
+    let access = || Access { offset: 1, strides: vec![2] };
+    let constant = |x: f32| Instr::Const { lane: Lane::F32, bits: u64::from(x.to_bits()) };
+    let program = Program {
+        inputs: vec![Port { name: "x".into(), value: 0, dim_names: vec!["n".into()] }],
+        outputs: vec![Port { name: "y".into(), value: 1, dim_names: vec!["n".into()] }],
+        shape: ShapeProgram {
+            ops: vec![ShapeOp::InputDim { input: 0, axis: 0 }, ShapeOp::Const(0), ShapeOp::Const(1)],
+            guards: vec![],
+        },
+        values: vec![
+            Value { elem: F32, dims: vec![0], storage: Storage::Input(0) },
+            Value { elem: F32, dims: vec![0], storage: Storage::Temp },
+        ],
+        tiles: vec![TileProgram {
+            body: vec![
+                Instr::Load { arg: 0 },
+                Instr::Binary(BinaryOp::Mul, 0, 0),
+                constant(2.0),
+                Instr::Binary(BinaryOp::Sub, 1, 2),
+                constant(0.0),
+                Instr::Binary(BinaryOp::Max, 3, 4),
+                Instr::Store { out: 0, src: 5 },
+            ],
+            ..TileProgram::default()
+        }],
+        steps: vec![ProgramStep {
+            kind: StepKind::Tile { tile: 0, dims: vec![0], reads: vec![access()], writes: vec![access()] },
+            args: vec![0],
+            outs: vec![1],
+            name: "square".into(),
+        }],
+    };
+    let side = |name: &str| TensorSignature { name: name.into(), elem: F32 as u32, dims: vec!["n".into()] };
+    let manifest = Manifest { inputs: vec![side("x")], outputs: vec![side("y")], ..Manifest::default() };
+    let bytes = EngineWriter::in_memory().unwrap().finish(&manifest, &program).unwrap();
+    Engine::from_bytes(Arc::from(bytes)).unwrap()
+}
+
+#[test]
+fn sessions_compile_long_loops_once() {
+    let Ok(compiler) = Cranelift::for_host() else { return };
+    let code: Arc<dyn CodeProvider> = Arc::new(compiler);
+    let run = |session: &mut Session, n: usize| {
+        let x: Vec<u8> = (0..n).flat_map(|i| ((i % 57) as f32 / 9.0 - 3.0).to_ne_bytes()).collect();
+        let x = HostTensor::from_bytes(F32, &[n], &x).unwrap();
+        session.run_alloc(&[x.as_ref()]).unwrap()[0].bytes.to_vec()
+    };
+    let options = |code| SessionOptions { threads: 2, code, ..SessionOptions::default() };
+    let mut with = Session::new(engine(), options(Some(code.clone()))).unwrap();
+    let mut without = Session::new(engine(), options(None)).unwrap();
+    for (n, compiled) in [(100_003, 1), (1 << 16, 1), (40, 0)] {
+        assert_eq!(run(&mut with, n), run(&mut without, n), "{n}");
+        let loops = |session: &Session| session.last_plan().unwrap().loops();
+        assert_eq!((loops(&with).compiled, loops(&with).interpreted), (compiled, 1 - compiled), "{n}");
+        assert_eq!((loops(&without).compiled, loops(&without).interpreted), (0, 1));
+    }
+    assert_eq!((with.code_counts().functions, without.code_counts().functions), (1, 0));
+    let scalar = SessionOptions { isa: Some(Isa::Scalar), ..options(Some(code)) };
+    let mut scalar = Session::new(engine(), scalar).unwrap();
+    run(&mut scalar, 1 << 16);
+    let expected = usize::from(!cfg!(target_arch = "x86_64"));
+    assert_eq!(scalar.code_counts().functions, expected, "portable code was asked for");
 }

@@ -6,12 +6,13 @@ use crate::backend::{Description, Engine, Loops, OpenOptions, Port, Signature};
 use crate::error::{CliError, Exit};
 use crate::tensor::Array;
 use autoglm_compiler::codegen::cpu::Cranelift;
+use autoglm_runtime::cpu::emit::Emitter;
 use autoglm_runtime::cpu::features::Isa;
 use autoglm_runtime::engine::Engine as EngineFile;
 use autoglm_runtime::program::{self, Program};
 use autoglm_runtime::session::{Session, SessionOptions};
 use autoglm_runtime::tensor::{HostTensor, TensorMut, TensorRef};
-use autoglm_runtime::tile::native::CodeProvider;
+use autoglm_runtime::tile::native::{CodeProvider, FirstOf};
 use std::sync::Arc;
 
 /// A loaded engine with the buffers of its inputs and outputs.
@@ -39,8 +40,13 @@ impl Native {
         }
         let signature = signature(file.program());
         // A machine that the compiler does not know has its loops interpreted.
-        let compiler = options.jit.then(Cranelift::for_host).and_then(Result::ok);
-        let code = compiler.map(|compiler| Arc::new(compiler) as Arc<dyn CodeProvider>);
+        let code = options.jit.then(|| {
+            let mut providers: Vec<Arc<dyn CodeProvider>> = vec![Arc::new(Emitter)];
+            if let Ok(compiler) = Cranelift::for_host() {
+                providers.push(Arc::new(compiler));
+            }
+            Arc::new(FirstOf(providers)) as Arc<dyn CodeProvider>
+        });
         let session = SessionOptions { threads: options.threads, isa, code, ..SessionOptions::default() };
         let session = Session::new(file, session).map_err(|e| run_error(&e))?;
         Ok(Native { session, signature, inputs: Vec::new(), outputs: Vec::new() })

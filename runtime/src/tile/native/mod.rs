@@ -14,6 +14,7 @@ pub use publish::Function;
 use super::exec::TileIsa;
 use super::{Instr, Lane, Reduce};
 use crate::elem::ElemType;
+use std::sync::Arc;
 
 pub use super::exec::helpers::{Helper, binary_helper, unary_helper};
 
@@ -117,4 +118,21 @@ pub struct Declined(pub &'static str);
 pub trait CodeProvider: Send + Sync + std::fmt::Debug {
     /// Machine code for a loop.
     fn compile(&self, spec: &LoopSpec) -> Result<Vec<u8>, Declined>;
+}
+
+/// Providers that are asked one after the other; the reason is the last one's.
+#[derive(Debug)]
+pub struct FirstOf(pub Vec<Arc<dyn CodeProvider>>);
+
+impl CodeProvider for FirstOf {
+    fn compile(&self, spec: &LoopSpec) -> Result<Vec<u8>, Declined> {
+        let mut why = Declined("no compiler");
+        for provider in &self.0 {
+            match provider.compile(spec) {
+                Ok(code) => return Ok(code),
+                Err(reason) => why = reason,
+            }
+        }
+        Err(why)
+    }
 }

@@ -41,8 +41,10 @@ pub struct Recipe<'a> {
     pub style: Style,
     /// About what the extents multiply to at most.
     pub limit: i64,
-    /// Element types of arguments and outputs; every lane type has one.
+    /// Element types of arguments and outputs.
     pub elems: &'a [ElemType],
+    /// Types of constants and of the results of conversions; indices come with i64.
+    pub lanes: &'a [Lane],
     /// Extents to choose from.
     pub extents: &'a [i64],
     /// Most loop dimensions.
@@ -56,6 +58,7 @@ impl Recipe<'static> {
             style,
             limit,
             elems: &ELEMS,
+            lanes: &LANES,
             extents: &[0, 1, 2, 3, 17, 513, 2, 3, 17, 513, 5, 8],
             max_rank: 5,
         }
@@ -71,7 +74,7 @@ struct Builder<'a> {
     rank: usize,
     epilogue: bool,
     reads: &'a [ElemType],
-    elems: &'a [ElemType],
+    recipe: &'a Recipe<'a>,
 }
 
 impl Builder<'_> {
@@ -91,7 +94,8 @@ impl Builder<'_> {
     }
 
     fn source(&mut self) {
-        let kind = self.rng.below(if self.rank > 0 { 4 } else { 3 });
+        let has_index = self.rank > 0 && self.recipe.lanes.contains(&Lane::I64);
+        let kind = self.rng.below(if has_index { 4 } else { 3 });
         match kind {
             0 | 1 if !self.reads.is_empty() => {
                 let arg = self.rng.below(self.reads.len());
@@ -102,7 +106,7 @@ impl Builder<'_> {
                 self.push(Instr::Index { dim }, Lane::I64);
             }
             _ => {
-                let lane = self.rng.pick(&LANES);
+                let lane = self.rng.pick(self.recipe.lanes);
                 let x = self.rng.unit() * 8.0 - 4.0;
                 let bits = match lane {
                     Lane::F32 => u64::from((x as f32).to_bits()),
@@ -142,32 +146,41 @@ impl Builder<'_> {
                 }
             }
             3 => {
-                let to = self.rng.pick(&LANES);
+                let to = self.rng.pick(self.recipe.lanes);
                 self.push(Instr::Convert { to, src: a }, to);
             }
             _ => {
-                let elems: Vec<ElemType> =
-                    self.elems.iter().copied().filter(|e| Lane::of(*e) == lane).collect();
+                let elems = self.elems_of(lane);
+                if elems.is_empty() {
+                    return;
+                }
                 let (elem, saturate) = (self.rng.pick(&elems), self.rng.below(2) == 0);
                 self.push(Instr::Round { elem, saturate, src: a }, lane);
             }
         }
     }
 
+    fn elems_of(&self, lane: Lane) -> Vec<ElemType> {
+        self.recipe.elems.iter().copied().filter(|e| Lane::of(*e) == lane).collect()
+    }
+
     /// Stores some lanes; the element types of the outputs.
     fn stores(&mut self) -> Vec<ElemType> {
         let count = 1 + self.rng.below(3);
         let mut writes = Vec::new();
+        let mut storable: Vec<usize> =
+            (0..self.lanes.len()).filter(|&i| !self.elems_of(self.lanes[i]).is_empty()).collect();
+        while storable.is_empty() {
+            self.source();
+            let last = self.lanes.len() - 1;
+            storable.extend(Some(last).filter(|&i| !self.elems_of(self.lanes[i]).is_empty()));
+        }
         for out in 0..count {
-            if self.lanes.is_empty() {
-                self.source();
-            }
-            let values = self.lanes.len() - writes.len();
-            let src = if self.rng.below(2) == 0 { values - 1 } else { self.rng.below(values) };
+            let at = if self.rng.below(2) == 0 { storable.len() - 1 } else { self.rng.below(storable.len()) };
+            let src = storable[at];
             let lane = self.lanes[src];
-            let elems: Vec<ElemType> = self.elems.iter().copied().filter(|e| Lane::of(*e) == lane).collect();
-            let native = self.elems.iter().copied().find(|e| Lane::of(*e) == lane).unwrap_or(ElemType::F32);
-            writes.push(if self.rng.below(2) == 0 { native } else { self.rng.pick(&elems) });
+            let elems = self.elems_of(lane);
+            writes.push(if self.rng.below(2) == 0 { elems[0] } else { self.rng.pick(&elems) });
             self.push(Instr::Store { out: out as u16, src: src as u16 }, lane);
         }
         writes
@@ -292,9 +305,9 @@ pub fn case(rng: &mut Rng, recipe: &Recipe<'_>) -> Case {
     let elems: Vec<ElemType> = (0..rng.below(4)).map(|_| rng.pick(recipe.elems)).collect();
     let build = |rng: &mut Rng, given: Vec<Lane>, rank, epilogue, stores: bool| {
         let count = given.len();
-        let (reads, sources, elems) = (&elems[..], 1 + rng.below(3), recipe.elems);
+        let (reads, sources) = (&elems[..], 1 + rng.below(3));
         let instrs = Vec::new();
-        let mut b = Builder { rng, style, instrs, lanes: given, given: count, rank, epilogue, reads, elems };
+        let mut b = Builder { rng, style, instrs, lanes: given, given: count, rank, epilogue, reads, recipe };
         for _ in 0..sources {
             b.source();
         }

@@ -1,6 +1,7 @@
 //! Random programs and their two results, for the tests of everything that executes tile programs.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+pub mod checks;
 mod generate;
 pub mod plain;
 

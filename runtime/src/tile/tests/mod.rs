@@ -1,5 +1,6 @@
 //! Tests of the tile layer.
 
+mod emit;
 mod folds;
 mod layout;
 mod math;
@@ -9,7 +10,7 @@ mod random;
 mod validate;
 
 use super::testing::{Case, ELEMS, Rng};
-use super::{ConcreteAccess, SharedBytes, TileError, TileIsa, TilePlan, TileProgram, TileScratch, exec};
+use super::{ConcreteAccess, SharedBytes, TileIsa, TileScratch, exec};
 use crate::elem::ElemType;
 
 /// Instruction sets of this machine.
