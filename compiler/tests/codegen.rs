@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use autoglm_compiler::codegen::cpu::Cranelift;
+use autoglm_runtime::cpu::emit::Emitter;
 use autoglm_runtime::cpu::features::Isa;
 use autoglm_runtime::elem::ElemType::{self, *};
 use autoglm_runtime::engine::manifest::{Manifest, TensorSignature};
@@ -147,12 +148,15 @@ fn malformed_specs_are_declined() {
         LoopSpec { writes: vec![], ..good.clone() },
         LoopSpec { reads: vec![Operand { step: Step::Unused, ..operand }], ..good.clone() },
         LoopSpec { writes: vec![Operand { elem: F16, ..operand }], ..good.clone() },
+        LoopSpec { writes: vec![Operand { step: Step::Broadcast, ..operand }], ..good.clone() },
+        LoopSpec { body: vec![Instr::Index { dim: 99 }, good.body[1], good.body[2]], ..good.clone() },
         LoopSpec { folds: vec![Reduce { op: ReduceOp::Max, src: 9 }], ..good.clone() },
         LoopSpec { folds: vec![Reduce { op: ReduceOp::ArgMaxLast, src: 1 }], ..good.clone() },
         LoopSpec { body: vec![Instr::Unary(UnaryOp::Neg, 1), good.body[1], good.body[2]], ..good.clone() },
     ];
     for spec in bad {
         assert!(compiler.compile(&spec).is_err(), "{spec:?}");
+        assert!(Emitter.compile(&spec).is_err(), "{spec:?}");
     }
 }
 

@@ -3,9 +3,9 @@
 use super::fold::Accumulators;
 use super::vector::{Val, unchecked};
 use autoglm_runtime::tile::native::{Declined, LoopSpec, Step, frame};
-use autoglm_runtime::tile::{Instr, Lane, LaneId, UnaryOp};
+use autoglm_runtime::tile::{Instr, Lane, LaneId, MAX_RANK, UnaryOp};
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::types::I64;
+use cranelift_codegen::ir::types::{F32X4, F64X2, I64, I64X2};
 use cranelift_codegen::ir::{AbiParam, Block, BlockArg, InstBuilder, SigRef, Signature, Value};
 use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
 use cranelift_frontend::FunctionBuilder;
@@ -179,7 +179,7 @@ impl Emitter<'_> {
             self.steps.push(step);
         }
         self.slots.fill(Slot::Empty);
-        (self.vectors, self.mode) = (self.vectors.max(1), Mode::Full);
+        self.mode = Mode::Full;
         for id in 0..self.spec.body.len() {
             self.invariant(id)?;
         }
@@ -197,7 +197,7 @@ impl Emitter<'_> {
                 self.slots[id] = Slot::Const(lane, bits);
                 return Ok(());
             }
-            Instr::Load { arg } => self.operand(usize::from(arg), 0)?.step == Step::Broadcast,
+            Instr::Load { arg } => self.read(usize::from(arg))?.step == Step::Broadcast,
             Instr::Index { dim } => self.spec.block_dims[1] != Some(dim),
             Instr::Store { .. } => false,
             Instr::Unary(_, a) | Instr::Convert { src: a, .. } | Instr::Round { src: a, .. } => {
@@ -207,7 +207,6 @@ impl Emitter<'_> {
             Instr::Select { cond, a, b } => [cond, a, b].iter().all(|&i| is_fixed(&self.slots, i)),
         };
         if fixed {
-            // One vector of 64-bit elements would do, but everything that works on vectors of columns works on four.
             let vectors = std::mem::replace(&mut self.vectors, 1);
             let value = self.value(instr)?;
             self.vectors = vectors;
@@ -291,7 +290,8 @@ impl Emitter<'_> {
         match instr {
             Instr::Load { arg } => self.load(usize::from(arg)),
             Instr::Const { lane, bits } => Ok(self.constant_value(lane, bits)),
-            Instr::Index { dim } => Ok(self.index(dim)),
+            Instr::Index { dim } if usize::from(dim) < MAX_RANK => Ok(self.index(dim)),
+            Instr::Index { .. } => Err(MALFORMED),
             Instr::Unary(op, a) => {
                 let a = self.get(a)?;
                 self.unary(op, a, self.lane_of(instr)?)
@@ -331,7 +331,6 @@ impl Emitter<'_> {
     }
 
     fn constant_value(&mut self, lane: Lane, bits: u64) -> Val {
-        use cranelift_codegen::ir::types::{F32X4, F64X2, I64X2};
         let n = self.vectors;
         match lane {
             Lane::F32 => Val::F32(vec![self.all32(F32X4, bits as u32); n]),
@@ -342,7 +341,6 @@ impl Emitter<'_> {
 
     /// The index of loop dimension `dim` in every column.
     fn index(&mut self, dim: u8) -> Val {
-        use cranelift_codegen::ir::types::I64X2;
         let [row, col] = self.spec.block_dims;
         let mut first = self.entry(frame::INDEX, usize::from(dim));
         if row == Some(dim) {

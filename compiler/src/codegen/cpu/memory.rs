@@ -29,10 +29,9 @@ fn is_signed(elem: ElemType) -> bool {
 }
 
 impl Emitter<'_> {
-    /// Read `i`, or write `i` where `skip` is the number of reads.
-    pub(super) fn operand(&self, i: usize, skip: usize) -> Result<Operand, Declined> {
-        let list = if skip == 0 { &self.spec.reads } else { &self.spec.writes };
-        list.get(i).copied().filter(|o| o.step != Step::Unused).ok_or(MALFORMED)
+    /// What read `i` is.
+    pub(super) fn read(&self, i: usize) -> Result<Operand, Declined> {
+        self.spec.reads.get(i).copied().filter(|o| o.step != Step::Unused).ok_or(MALFORMED)
     }
 
     /// Address of the element at `self.col + column`, kept from passing the last one if the mode says so.
@@ -71,7 +70,7 @@ impl Emitter<'_> {
 
     /// Read `arg` at the columns of the iteration.
     pub(super) fn load(&mut self, arg: usize) -> Result<Val, Declined> {
-        let operand = self.operand(arg, 0)?;
+        let operand = self.read(arg)?;
         let raw = raw_type(operand.elem)?;
         let parts = 4 * self.vectors / columns(raw);
         let mut loaded = Vec::with_capacity(parts);
@@ -156,8 +155,8 @@ impl Emitter<'_> {
     /// Stores lane `src` to write `out` at the columns of the iteration.
     pub(super) fn store(&mut self, out: usize, src: LaneId) -> Result<(), Declined> {
         let skip = self.spec.reads.len();
-        let list = self.spec.writes.get(out).copied().filter(|o| o.step != Step::Unused);
-        let operand = list.ok_or(MALFORMED)?;
+        let moves = |o: &Operand| matches!(o.step, Step::Dense | Step::Strided);
+        let operand = self.spec.writes.get(out).copied().filter(moves).ok_or(MALFORMED)?;
         let raw = raw_type(operand.elem)?;
         let value = self.get(src)?;
         let parts = self.narrow(operand.elem, value)?;

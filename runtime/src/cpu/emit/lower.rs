@@ -1,7 +1,7 @@
 //! Instructions of a tile program as operations on vectors.
 
 use super::graph::{Graph, Id, Op, Order, Rounding};
-use crate::tile::native::{Declined, LoopSpec};
+use crate::tile::native::{Declined, LoopSpec, Operand, Step};
 use crate::tile::{BinaryOp, Instr, Lane, LaneId, UnaryOp};
 
 const NO_FORM: Declined = Declined("an operation without a short form");
@@ -22,12 +22,21 @@ enum Value {
 
 /// The operations of the body of `spec`; `fixed` are the reads that stay in place.
 pub(super) fn lower(spec: &LoopSpec, fixed: &[usize]) -> Result<Graph, Declined> {
+    let is_store = |i: &Instr| matches!(i, Instr::Store { .. });
+    let lanes_fit = spec.body.iter().zip(&spec.lanes).all(|(i, lane)| lane.is_none() == is_store(i));
+    if spec.body.len() != spec.lanes.len() || !lanes_fit {
+        return Err(MALFORMED);
+    }
     let mut lowering = Lowering { spec, fixed, graph: Graph::default(), values: Vec::new() };
     for instr in &spec.body {
         let value = lowering.one(*instr)?;
         lowering.values.push(value);
     }
     Ok(lowering.graph)
+}
+
+fn is_dense(operands: &[Operand], i: usize) -> bool {
+    operands.get(i).is_some_and(|o| o.step == Step::Dense)
 }
 
 struct Lowering<'a> {
@@ -58,12 +67,10 @@ impl Lowering<'_> {
         Ok(match instr {
             Instr::Load { arg } => {
                 let arg = usize::from(arg);
-                if arg >= self.spec.reads.len() {
-                    return Err(MALFORMED);
-                }
                 let op = match self.fixed.iter().position(|&f| f == arg) {
                     Some(slot) => Op::Fixed(slot),
-                    None => Op::Load(arg),
+                    None if is_dense(&self.spec.reads, arg) => Op::Load(arg),
+                    None => return Err(MALFORMED),
                 };
                 Value::Float(self.graph.push(op))
             }
@@ -87,7 +94,7 @@ impl Lowering<'_> {
             Instr::Round { .. } => return Err(NO_FORM),
             Instr::Store { out, src } => {
                 let out = usize::from(out);
-                if out >= self.spec.writes.len() {
+                if !is_dense(&self.spec.writes, out) {
                     return Err(MALFORMED);
                 }
                 let src = self.float(src)?;
