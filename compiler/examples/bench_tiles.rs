@@ -227,7 +227,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     for bench in benches() {
         let emitted = CodeCache::eager(Arc::new(Emitter));
-        let compiled = CodeCache::eager(Arc::new(Cranelift::for_host()?));
+        let compiled = CodeCache::eager(Arc::new(Cranelift::for_every_loop()?));
         measure(&bench, &[emitted, compiled])?;
     }
     Ok(())

@@ -25,7 +25,7 @@ const ELEMS: [ElemType; 11] = [F32, F64, I64, I32, I16, I8, U64, U32, U16, U8, B
 
 /// A compiler, where this machine has one.
 fn code() -> Option<CodeCache> {
-    match Cranelift::for_host() {
+    match Cranelift::for_every_loop() {
         Ok(compiler) => Some(CodeCache::eager(Arc::new(compiler))),
         Err(why) => {
             assert!(!cfg!(target_arch = "x86_64") || !TileIsa::Avx2.is_supported(), "{why}");
@@ -124,6 +124,19 @@ fn equal_loops_are_compiled_once() {
     let counts = code.counts();
     assert_eq!((counts.functions, counts.declined), (1, 0));
     assert!(counts.code_bytes > 16);
+}
+
+/// What a session's compiler declines because the interpreter is faster.
+#[test]
+fn elementary_functions_stay_with_wider_vectors() {
+    let Ok(compiler) = Cranelift::for_host() else { return };
+    let code = CodeCache::eager(Arc::new(compiler));
+    let case = |op| {
+        let body = vec![Instr::Load { arg: 0 }, Instr::Unary(op, 0), Instr::Store { out: 0, src: 1 }];
+        checks::one_output(body, &[8], vec![(F32, &[1], vec![0; 32])], F32)
+    };
+    let declines = |op| case(op).compiled(&code, TileIsa::detect(), 1).is_err();
+    assert_eq!((declines(UnaryOp::Sqrt), declines(UnaryOp::Exp)), (false, cfg!(target_arch = "x86_64")));
 }
 
 /// A provider is not asked for specs that no plan makes, but must not fall over them.

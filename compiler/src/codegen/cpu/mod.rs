@@ -13,8 +13,8 @@ mod memory;
 mod ops;
 mod vector;
 
-use autoglm_runtime::tile::TileIsa;
 use autoglm_runtime::tile::native::{CodeProvider, Declined, LoopSpec};
+use autoglm_runtime::tile::{Instr, TileIsa, UnaryOp};
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::ir::{AbiParam, Function, Signature, UserFuncName, types};
 use cranelift_codegen::isa::{self, OwnedTargetIsa};
@@ -26,6 +26,8 @@ use std::fmt;
 /// Compiles loops with Cranelift for the host.
 pub struct Cranelift {
     target: OwnedTargetIsa,
+    /// Declines what the interpreter does faster.
+    only_faster: bool,
 }
 
 impl fmt::Debug for Cranelift {
@@ -44,7 +46,12 @@ impl Cranelift {
         if target.endianness() != Endianness::Little || target.pointer_bits() != 64 {
             return Err(Declined("only for little-endian machines of 64 bits"));
         }
-        Ok(Self { target })
+        Ok(Self { target, only_faster: cfg!(target_arch = "x86_64") })
+    }
+
+    /// As [`Self::for_host`], but declines only what it cannot do, not what the interpreter does faster.
+    pub fn for_every_loop() -> Result<Self, Declined> {
+        Ok(Self { only_faster: false, ..Self::for_host()? })
     }
 }
 
@@ -72,10 +79,31 @@ fn target() -> Result<OwnedTargetIsa, Box<dyn std::error::Error>> {
     Ok(builder.finish(settings::Flags::new(flags))?)
 }
 
+/// Functions that are long chains of arithmetic, or calls: there the interpreter's vectors of 256 or 512 bits gain more
+/// than its passes through memory cost.
+fn is_arithmetic_heavy(instr: &Instr) -> bool {
+    use UnaryOp::{
+        Abs, BitNot, Ceil, Floor, IsNan, IsNegInf, IsPosInf, Neg, Not, Reciprocal, Round, Sign, Sqrt, Trunc,
+    };
+    use autoglm_runtime::tile::BinaryOp::Pow;
+    match instr {
+        Instr::Unary(
+            Abs | BitNot | Ceil | Floor | IsNan | IsNegInf | IsPosInf | Neg | Not | Reciprocal | Round | Sign
+            | Sqrt | Trunc,
+            _,
+        ) => false,
+        Instr::Unary(..) | Instr::Binary(Pow, ..) => true,
+        _ => false,
+    }
+}
+
 impl CodeProvider for Cranelift {
     fn compile(&self, spec: &LoopSpec) -> Result<Vec<u8>, Declined> {
         if cfg!(target_arch = "x86_64") && spec.isa == TileIsa::Scalar {
             return Err(Declined("the code would need AVX2"));
+        }
+        if self.only_faster && spec.body.iter().any(is_arithmetic_heavy) {
+            return Err(Declined("the interpreter's vectors are wider"));
         }
         let mut context = Context::new();
         let mut signature = Signature::new(self.target.default_call_conv());
