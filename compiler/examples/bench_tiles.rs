@@ -212,7 +212,13 @@ fn measure(bench: &Bench, codes: &[CodeCache]) -> Result<(), Box<dyn Error>> {
     }
     if let Some(plain) = bench.plain {
         let (a, b, mut y) = (floats(len), floats(len), vec![0.0; len]);
-        print!("  {:5.3}", least(points, || Ok(plain(&a, &b, &mut y)))?);
+        print!(
+            "  {:5.3}",
+            least(points, || {
+                plain(&a, &b, &mut y);
+                Ok(())
+            })?
+        );
     } else {
         print!("      -");
     }
