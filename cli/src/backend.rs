@@ -3,7 +3,7 @@
 //! The commands are written against these traits, so that they are tested with a made-up engine.
 
 use crate::args::Isa;
-use crate::error::{CliError, Exit};
+use crate::error::CliError;
 use crate::spec::{Binding, Limit};
 use crate::tensor::Array;
 use autoglm_runtime::elem::ElemType;
@@ -52,8 +52,12 @@ pub struct CompileRequest {
     pub limits: Vec<Limit>,
     /// Follow symbolic links to external data.
     pub allow_external_links: bool,
+    /// Only rewrites that leave every result bit for bit as it was.
+    pub strict: bool,
     /// Keep the IR text of these phases.
     pub keep_ir: KeepIr,
+    /// Write the e-graph of the optimiser in this format.
+    pub egraph: Option<EGraphFormat>,
     /// Where to write the engine; without it only the IR is of interest.
     pub output: Option<PathBuf>,
 }
@@ -67,10 +71,21 @@ impl CompileRequest {
             no_opt: false,
             limits: Vec::new(),
             allow_external_links: false,
+            strict: false,
             keep_ir: KeepIr::No,
+            egraph: None,
             output: None,
         }
     }
+}
+
+/// How an e-graph is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EGraphFormat {
+    /// For Graphviz.
+    Dot,
+    /// As `egraph-serialize` reads it.
+    Json,
 }
 
 /// Whose IR text to keep.
@@ -95,6 +110,47 @@ pub struct Compiled {
     pub ops_after: Vec<(String, u64)>,
     /// What the user should know, one line each.
     pub warnings: Vec<String>,
+    /// What the optimiser did, if it ran.
+    pub optimised: Option<Optimised>,
+    /// The e-graph, if it was asked for.
+    pub egraph: Option<String>,
+}
+
+/// What the optimiser did.
+#[derive(Clone, Debug, Default)]
+pub struct Optimised {
+    /// Predicted nanoseconds of a run before and after, on the reference machine with symbols at its profile point.
+    pub cost: (f64, f64),
+    /// Groups of products that became one.
+    pub merged: u64,
+    /// Why the graph was left as it was, if so.
+    pub skipped: Option<String>,
+    /// The rules that recover an operator from its parts.
+    pub recoveries: Vec<Recovery>,
+}
+
+/// What a rule that recovers an operator did.
+#[derive(Clone, Debug, Default)]
+pub struct Recovery {
+    /// Its name.
+    pub rule: String,
+    /// Its equation.
+    pub equation: String,
+    /// How often it fired.
+    pub fired: u64,
+    /// Where it nearly did, the nearest first.
+    pub misses: Vec<NearMiss>,
+}
+
+/// Where a rule nearly fired.
+#[derive(Clone, Debug, Default)]
+pub struct NearMiss {
+    /// What does not hold.
+    pub why: String,
+    /// In how many places.
+    pub count: u64,
+    /// An ONNX node of one of them; may be empty.
+    pub node: String,
 }
 
 /// One phase of the compiler.
@@ -104,6 +160,8 @@ pub struct Phase {
     pub name: String,
     /// How long it took.
     pub time: Duration,
+    /// Nodes of the graph before and after it, if it works on the graph.
+    pub nodes: Option<(usize, usize)>,
     /// The IR after it, if it was asked for.
     pub ir: Option<String>,
 }
@@ -130,8 +188,12 @@ pub struct OpenOptions {
 pub struct Description {
     /// How many of each operation.
     pub ops: Vec<(String, u64)>,
-    /// Sizes in bytes.
-    pub memory: Vec<(String, u64)>,
+    /// How many of each kind of step.
+    pub step_kinds: Vec<(String, u64)>,
+    /// Symbols of the dimensions.
+    pub symbols: Vec<SymbolRange>,
+    /// Sections of the file and their sizes in bytes.
+    pub sections: Vec<(String, u64)>,
     /// Facts about the build.
     pub manifest: Vec<(String, String)>,
     /// Steps: kind, name, shapes as text.
@@ -149,6 +211,59 @@ pub struct Loops {
     pub functions: usize,
     /// Their length together.
     pub code_bytes: usize,
+}
+
+/// What the value of a symbol may be, both ends included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SymbolRange {
+    /// Its name.
+    pub name: String,
+    /// Smallest value.
+    pub min: i64,
+    /// Largest value, if bounded.
+    pub max: Option<i64>,
+}
+
+/// The memory of one run in bytes, without inputs, outputs and weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// Intermediate values.
+    pub arena: u64,
+    /// Most bytes of intermediate values that are alive during one step: no plan needs less.
+    pub lower_bound: u64,
+    /// Scratch memory of all workers.
+    pub scratch: u64,
+}
+
+/// How an engine runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Execution {
+    /// Worker threads, the calling one included.
+    pub threads: usize,
+    /// Name of the instruction set of the kernels.
+    pub isa: &'static str,
+    /// The engine's file is mapped.
+    pub mapped: bool,
+}
+
+/// An intermediate value of a run.
+#[derive(Clone, Debug)]
+pub struct Tap {
+    /// ONNX name of the node.
+    pub node: String,
+    /// ONNX name of the value.
+    pub value: String,
+    /// What it holds.
+    pub array: Array,
+}
+
+/// The intermediate values of a run, in execution order.
+#[derive(Clone, Debug, Default)]
+pub struct Taps {
+    /// The values.
+    pub list: Vec<Tap>,
+    /// What the reader must know of where they come from.
+    pub note: Option<String>,
 }
 
 /// An engine that is ready to run, or a model in the reference interpreter.
@@ -174,16 +289,23 @@ pub trait Engine {
     /// There was no run.
     fn outputs(&mut self) -> Result<Vec<Array>, CliError>;
 
-    /// Runs once and gives every intermediate value that has an ONNX name, in execution order.
+    /// Runs once and gives the intermediate values that have an ONNX name. An engine file holds no names: they come
+    /// from `model`, which it was compiled from.
     ///
     /// # Errors
-    /// Whatever stops the run.
-    fn taps(&mut self) -> Result<Vec<(String, Array)>, CliError>;
+    /// Whatever stops the run or the compilation of the model.
+    fn taps(&mut self, model: &Path) -> Result<Taps, CliError>;
 
     /// What is in it.
     fn describe(&self) -> Description;
 
-    /// Floating-point operations of one run over the bound inputs, if known.
+    /// How it runs, unless it is interpreted.
+    fn execution(&self) -> Option<Execution>;
+
+    /// The memory of one run over the bound inputs, if it is planned.
+    fn memory(&self) -> Option<MemoryUse>;
+
+    /// Floating-point operations of the matrix products and convolutions of one run over the bound inputs, if known.
     fn flops(&self) -> Option<f64>;
 
     /// How the loops of one run over the bound inputs are run; `None` where there are no such loops.
@@ -210,38 +332,15 @@ pub trait Backend: Sync {
     /// A file that cannot be read.
     fn check(&self, request: &CompileRequest) -> Result<Vec<CliError>, CliError>;
 
+    /// The operator type of every node of an ONNX model's main graph, in file order.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    fn operators(&self, model: &Path) -> Result<Vec<String>, CliError>;
+
     /// Applies passes in order, or one rule, to IR text.
     ///
     /// # Errors
     /// Text that does not parse, an unknown pass or rule.
     fn opt(&self, text: &str, passes: &[String], rule: Option<&str>) -> Result<String, CliError>;
-}
-
-/// A program without compiler and runtime: every call is refused.
-pub struct Unlinked;
-
-fn unlinked<T>() -> Result<T, CliError> {
-    Err(CliError::new(
-        "E0901",
-        Exit::Unsupported,
-        "this program was built without the compiler and the runtime",
-    ))
-}
-
-impl Backend for Unlinked {
-    fn compile(&self, _: &CompileRequest) -> Result<Compiled, CliError> {
-        unlinked()
-    }
-
-    fn open(&self, _: &Path, _: &OpenOptions) -> Result<Box<dyn Engine>, CliError> {
-        unlinked()
-    }
-
-    fn check(&self, _: &CompileRequest) -> Result<Vec<CliError>, CliError> {
-        unlinked()
-    }
-
-    fn opt(&self, _: &str, _: &[String], _: Option<&str>) -> Result<String, CliError> {
-        unlinked()
-    }
 }

@@ -1,5 +1,6 @@
 //! What can go wrong, how it is shown, and the exit status it maps to.
 
+use crate::codes;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::io;
@@ -116,12 +117,12 @@ impl CliError {
 
     /// A wrong command line (`E0902`).
     pub fn usage(message: impl Into<String>) -> CliError {
-        CliError::new("E0902", Exit::Usage, message)
+        CliError::new(codes::USAGE, Exit::Usage, message)
     }
 
     /// A file that cannot be read or written (`E0903`).
     pub fn io(path: &Path, what: &str, error: &io::Error) -> CliError {
-        CliError::new("E0903", Exit::Invalid, format!("cannot {what} {}: {error}", path.display()))
+        CliError::new(codes::FILE, Exit::Invalid, format!("cannot {what} {}: {error}", path.display()))
     }
 
     /// A failed write to stdout or stderr; a closed pipe ends the program silently.
@@ -129,7 +130,7 @@ impl CliError {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return CliError::new(QUIET, Exit::Ok, "");
         }
-        CliError::new("E0903", Exit::Invalid, format!("cannot write the result: {error}"))
+        CliError::new(codes::FILE, Exit::Invalid, format!("cannot write the result: {error}"))
     }
 
     /// Adds the line that says what to do.

@@ -4,6 +4,7 @@ mod generate;
 
 use crate::args::FeedArgs;
 use crate::backend::{Port, PortDim, Signature};
+use crate::codes;
 use crate::error::{CliError, Exit};
 use crate::files;
 use crate::spec::{Feed, FileKind, FileRef, Fill, Number, Source, unknown_name};
@@ -51,8 +52,11 @@ pub fn load(
                 Source::Fill(fill)
             }
             (None, Missing::Refuse) => {
-                let error =
-                    CliError::new("E0922", Exit::Usage, format!("input \"{}\" is not given", port.name));
+                let error = CliError::new(
+                    codes::INPUT_MISSING,
+                    Exit::Usage,
+                    format!("input \"{}\" is not given", port.name),
+                );
                 errors.push(error.help(format!("-i '{}=SPEC', of type {}", port.name, describe(port))));
                 continue;
             }
@@ -84,7 +88,7 @@ pub fn load_folder(ports: &[Port], dir: &Path, prefix: &str) -> Result<Vec<Array
     let extra = dir.join(format!("{prefix}_{}.pb", ports.len()));
     if extra.exists() {
         let message = format!("{} has no {prefix}: there are {}", extra.display(), ports.len());
-        return Err(CliError::new("E0923", Exit::Invalid, message));
+        return Err(CliError::new(codes::DATA_EXTRA, Exit::Invalid, message));
     }
     Ok(arrays)
 }
@@ -162,7 +166,9 @@ fn read_source(port: &Port, source: &Source, args: &FeedArgs) -> Result<Array, C
         }
         Source::File(file) => {
             let read = read_file(port, file, args);
-            read.map_err(|e| if e.code == "E0903" { e } else { e.within(&file.path.display().to_string()) })
+            read.map_err(
+                |e| if e.code == codes::FILE { e } else { e.within(&file.path.display().to_string()) },
+            )
         }
     }
 }
@@ -216,8 +222,12 @@ fn concrete_dims(port: &Port, bindings: &[(String, u64)]) -> Result<Vec<usize>, 
     for dim in &port.dims {
         let Some(n) = extent(dim, bindings) else {
             let PortDim::Symbol(text) = dim else { continue };
-            return Err(CliError::new("E0924", Exit::Usage, format!("the extent \"{text}\" is not known"))
-                .help(format!("give it, as in -D '{text}=1'")));
+            return Err(CliError::new(
+                codes::EXTENT,
+                Exit::Usage,
+                format!("the extent \"{text}\" is not known"),
+            )
+            .help(format!("give it, as in -D '{text}=1'")));
         };
         dims.push(n);
     }
@@ -232,19 +242,19 @@ fn fit(port: &Port, mut array: Array) -> Result<Array, CliError> {
         let (lo, hi) = range(port.elem).unwrap_or_default();
         if let Some(bad) = to_f64(&array).into_iter().find(|x| *x < lo as f64 || *x > hi as f64) {
             let message = format!("{bad} is outside {lo}..{hi}, the range of {}", elem_name(port.elem));
-            return Err(CliError::new("E0920", Exit::Invalid, message));
+            return Err(CliError::new(codes::INPUT_TYPE, Exit::Invalid, message));
         }
         array.elem = port.elem;
     }
     if array.elem != port.elem {
         let message = format!("it is {}, the model wants {}", array.describe(), describe(port));
-        return Err(CliError::new("E0920", Exit::Invalid, message)
+        return Err(CliError::new(codes::INPUT_TYPE, Exit::Invalid, message)
             .help("convert it; types are never changed silently"));
     }
     let fixed = |(dim, n): (&PortDim, &usize)| !matches!(dim, PortDim::Fixed(want) if want != n);
     if array.dims.len() != port.dims.len() || !port.dims.iter().zip(&array.dims).all(fixed) {
         let message = format!("it is {}, the model wants {}", array.describe(), describe(port));
-        return Err(CliError::new("E0921", Exit::Invalid, message));
+        return Err(CliError::new(codes::INPUT_SHAPE, Exit::Invalid, message));
     }
     Ok(array)
 }

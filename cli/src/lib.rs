@@ -4,6 +4,7 @@
 pub mod args;
 pub mod backend;
 pub mod cmd;
+pub mod codes;
 pub mod compare;
 pub mod error;
 pub mod feed;

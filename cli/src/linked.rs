@@ -2,10 +2,13 @@
 
 mod engine;
 mod interpreter;
+mod optimiser;
+mod taps;
 
 use crate::backend::{
     Backend, CompileRequest, Compiled, Engine, KeepIr, OpenOptions, Phase, Port, PortDim, Signature,
 };
+use crate::codes;
 use crate::error::{CliError, Exit};
 use crate::spec::Limit;
 use autoglm_compiler::compile::{CompileOptions, compile};
@@ -17,7 +20,7 @@ use autoglm_compiler::onnx::limits::Limits;
 use autoglm_ir::{DType, Dim, Graph};
 use autoglm_passes as passes;
 use autoglm_runtime::elem::ElemType;
-use autoglm_runtime::engine::{Engine as EngineFile, EngineWriter, Mode};
+use autoglm_runtime::engine::{Engine as EngineFile, EngineWriter, Mode, format};
 use autoglm_runtime::error::{EngineError, RunError};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -36,7 +39,11 @@ impl Backend for Linked {
         };
         let mut texts = Vec::new();
         let mut before = Vec::new();
+        let mut canonical = None;
         let mut keep = |name: &'static str, graph: &Graph| {
+            if name == passes::CANONICALISE.name && request.egraph.is_some() {
+                canonical = Some(graph.clone());
+            }
             if name == "import" {
                 before = count(graph.nodes.iter().map(|n| n.op.name()));
             }
@@ -51,15 +58,20 @@ impl Backend for Linked {
         };
         let writer = writer.map_err(|e| engine_error(&e))?;
         let (_, report) = compile(&mut model, &options, writer, &mut keep).map_err(|e| all(&e))?;
-        let phase = |(name, time): &(&'static str, _)| {
-            let ir = texts.iter().find(|(n, _)| n == name).map(|(_, text)| text.clone());
-            Phase { name: (*name).into(), time: *time, ir }
+        let phase = |phase: &autoglm_compiler::compile::Phase| {
+            let ir = texts.iter().find(|(n, _)| *n == phase.name).map(|(_, text)| text.clone());
+            Phase { name: phase.name.into(), time: phase.time, nodes: phase.nodes, ir }
         };
         Ok(Compiled {
             phases: report.phases.iter().map(phase).collect(),
             ops_before: before,
             ops_after: count(report.step_kinds.iter().copied()),
             warnings: report.warnings.iter().map(ToString::to_string).collect(),
+            optimised: report.explanation.as_ref().map(optimiser::optimised),
+            egraph: match request.egraph {
+                Some(format) => Some(optimiser::draw(canonical.as_ref(), &options.passes, format)?),
+                None => None,
+            },
         })
     }
 
@@ -70,7 +82,7 @@ impl Backend for Linked {
             }
             let mode = if options.mmap { Mode::Map } else { Mode::Read };
             let file = EngineFile::open_with(path, mode).map_err(|e| engine_error(&e))?;
-            return Ok(Box::new(engine::Native::new(file, options)?));
+            return Ok(Box::new(engine::Native::new(file, options, None)?));
         }
         let request = CompileRequest::of_model(path);
         let mut model = open_model(&request)?;
@@ -84,7 +96,7 @@ impl Backend for Linked {
         let (bytes, _) = compiled.map_err(|e| all(&e))?;
         drop(model);
         let file = EngineFile::from_bytes(Arc::from(bytes)).map_err(|e| engine_error(&e))?;
-        Ok(Box::new(engine::Native::new(file, options)?))
+        Ok(Box::new(engine::Native::new(file, options, Some(path))?))
     }
 
     fn check(&self, request: &CompileRequest) -> Result<Vec<CliError>, CliError> {
@@ -96,24 +108,41 @@ impl Backend for Linked {
         }
     }
 
+    fn operators(&self, model: &Path) -> Result<Vec<String>, CliError> {
+        let file = open_model(&CompileRequest::of_model(model))?;
+        let nodes = file.model.graph.iter().flat_map(|graph| &graph.node);
+        Ok(nodes.map(|node| node.op_type.clone()).collect())
+    }
+
     fn opt(&self, text: &str, pass_names: &[String], rule: Option<&str>) -> Result<String, CliError> {
-        if let Some(rule) = rule {
-            return Err(CliError::new("E0302", Exit::Unsupported, format!("there is no rule `{rule}`")));
-        }
+        rule.map_or(Ok(()), optimiser::require)?;
         let graphs =
             autoglm_ir::text::parse_all(text, &autoglm_ir::text::Pool::default()).map_err(|errors| {
-                let list =
-                    errors.iter().map(|e| CliError::new("E0201", Exit::Invalid, e.to_string())).collect();
-                CliError::all(list).unwrap_or_else(|| CliError::new("E0201", Exit::Invalid, "no graph"))
+                let list = errors
+                    .iter()
+                    .map(|e| CliError::new(codes::IR_TEXT, Exit::Invalid, e.to_string()))
+                    .collect();
+                CliError::all(list)
+                    .unwrap_or_else(|| CliError::new(codes::IR_TEXT, Exit::Invalid, "no graph"))
             })?;
         let mut out = String::new();
         for mut graph in graphs {
+            // What a pass is given must be valid, or its own mistakes could not be told from those of the file.
+            let found = autoglm_ir::verify::verify(&graph);
+            if !found.is_empty() {
+                let list = found.iter().map(|v| CliError::new(codes::IR_TEXT, Exit::Invalid, v.to_string()));
+                return Err(CliError::all(list.collect())
+                    .unwrap_or_else(|| CliError::new(codes::IR_TEXT, Exit::Invalid, "invalid graph")));
+            }
             for name in pass_names {
                 let known: Vec<&str> = passes::PIPELINE.iter().map(|p| p.name).collect();
                 let pass =
                     passes::by_name(name).ok_or_else(|| crate::spec::unknown_name("pass", name, &known))?;
                 graph = passes::run(pass, &graph, &passes::Options::default())
-                    .map_err(|e| CliError::new("E0301", Exit::Bug, e.to_string()))?;
+                    .map_err(|e| CliError::new(autoglm_compiler::codes::PASS, Exit::Bug, e.to_string()))?;
+            }
+            if let Some(rule) = rule {
+                graph = optimiser::apply(&graph, rule)?;
             }
             out.push_str(&autoglm_ir::text::print(&graph));
         }
@@ -123,10 +152,10 @@ impl Backend for Linked {
 
 fn is_engine(path: &Path) -> Result<bool, CliError> {
     use std::io::Read as _;
-    let mut head = [0; 8];
-    let mut file = std::fs::File::open(path).map_err(|e| CliError::io(path, "read", &e))?;
-    let n = file.read(&mut head).map_err(|e| CliError::io(path, "read", &e))?;
-    Ok(head[..n].starts_with(&autoglm_runtime::engine::format::MAGIC[..]))
+    let mut head = Vec::new();
+    let file = std::fs::File::open(path).map_err(|e| CliError::io(path, "read", &e))?;
+    file.take(format::PAGE).read_to_end(&mut head).map_err(|e| CliError::io(path, "read", &e))?;
+    Ok(format::is_engine(&head))
 }
 
 fn open_model(request: &CompileRequest) -> Result<ModelFile, CliError> {
@@ -175,6 +204,7 @@ fn set_limit(limits: &mut Limits, limit: &Limit) -> Result<(), CliError> {
 fn options(request: &CompileRequest) -> Result<CompileOptions, CliError> {
     let mut options = CompileOptions { optimise: !request.no_opt, ..CompileOptions::default() };
     options.import.limits = limits(request)?;
+    options.passes.strict = request.strict;
     let bound = |v: u64| i64::try_from(v).unwrap_or(i64::MAX);
     options.import.dims = request.dims.iter().map(|b| (b.name.clone(), bound(b.min), bound(b.max))).collect();
     Ok(options)
@@ -207,11 +237,12 @@ fn diagnostic(d: &Diagnostic) -> CliError {
 
 fn all(problems: &[Diagnostic]) -> CliError {
     let errors = problems.iter().filter(|p| p.severity == Severity::Error).map(diagnostic).collect();
-    CliError::all(errors).unwrap_or_else(|| CliError::new("E0001", Exit::Bug, "failed without a reason"))
+    CliError::all(errors).unwrap_or_else(|| CliError::new(codes::BUG, Exit::Bug, "failed without a reason"))
 }
 
 fn read_error(error: &ReadError) -> CliError {
-    let problem = CliError::new(error.code, Exit::Invalid, error.message.clone());
+    let exit = if error.code == autoglm_compiler::codes::LIMIT { Exit::Budget } else { Exit::Invalid };
+    let problem = CliError::new(error.code, exit, error.message.clone());
     match &error.help {
         Some(help) => problem.help(help.clone()),
         None => problem,
@@ -220,7 +251,9 @@ fn read_error(error: &ReadError) -> CliError {
 
 fn engine_error(error: &EngineError) -> CliError {
     let exit = match error {
-        EngineError::Hash { .. } => Exit::Integrity,
+        EngineError::Hash { .. } | EngineError::Length { .. } | EngineError::Padding { .. } => {
+            Exit::Integrity
+        }
         EngineError::Version { .. } => Exit::Target,
         _ => Exit::Invalid,
     };
@@ -230,7 +263,8 @@ fn engine_error(error: &EngineError) -> CliError {
 fn run_error(error: &RunError) -> CliError {
     let exit = match error {
         RunError::Unsupported { .. } => Exit::Unsupported,
-        RunError::Memory { .. } | RunError::OutOfMemory(_) => Exit::Budget,
+        RunError::Threads { .. } => Exit::Budget,
+        RunError::Memory { .. } | RunError::OutOfMemory(_) | RunError::Work { .. } => Exit::Budget,
         RunError::Panic(_) => Exit::Bug,
         _ => Exit::Invalid,
     };
@@ -240,7 +274,7 @@ fn run_error(error: &RunError) -> CliError {
 /// The engine's element type for the interpreter's.
 fn elem(dtype: DType) -> Result<ElemType, CliError> {
     autoglm_compiler::lower::elem_type(dtype).ok_or_else(|| {
-        CliError::new("E0132", Exit::Unsupported, format!("{dtype} tensors cannot be exchanged"))
+        CliError::new(codes::EXCHANGE, Exit::Unsupported, format!("{dtype} tensors cannot be exchanged"))
     })
 }
 
@@ -258,4 +292,16 @@ fn signature(graph: &Graph) -> Result<Signature, CliError> {
     let inputs = graph.inputs.iter().map(|v| port(&graph.value(*v).name, *v)).collect::<Result<_, _>>()?;
     let outputs = graph.outputs.iter().map(|o| port(&o.name, o.value)).collect::<Result<_, _>>()?;
     Ok(Signature { inputs, outputs })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_cannot_be_exchanged() {
+        let error = elem(DType::Str).unwrap_err();
+        assert_eq!((error.code, error.exit), ("E0702", Exit::Unsupported));
+        assert_eq!(elem(DType::F32), Ok(ElemType::F32));
+    }
 }

@@ -1,56 +1,33 @@
 //! What the machine can do at most: a measured arithmetic rate, and the memory that this process has used.
 
-use std::hint::black_box;
+use autoglm_runtime::cpu::Isa;
+use autoglm_runtime::cpu::kernels::probe::multiply_adds;
 use std::time::{Duration, Instant};
 
-/// Accumulators: twelve vectors hide the latency of the arithmetic and leave registers for the factors.
-const LANES: usize = 12
-    * if cfg!(target_feature = "avx512f") {
-        16
-    } else if cfg!(target_feature = "avx") {
-        8
-    } else {
-        4
-    };
-/// Passes over the accumulators in one measurement (some milliseconds).
-const PASSES: usize = 500_000;
+/// Rounds of one measurement, a millisecond or so.
+const PASSES: u32 = 100_000;
 
-/// `acc = acc * x + y`, fused only where the compilation target has the instruction: otherwise the fused form is a
-/// call to a software routine.
-#[inline(always)]
-fn multiply_add(acc: f32, x: f32, y: f32) -> f32 {
-    if cfg!(any(target_feature = "fma", target_arch = "aarch64")) { acc.mul_add(x, y) } else { acc * x + y }
+/// The f32 rate that `threads` threads together reach with instructions of `isa` that stay in registers, in
+/// floating-point operations a second; `None` if the machine lacks them. Each thread counts with its best measurement
+/// within `budget`.
+pub fn peak_flops(isa: Isa, threads: usize, budget: Duration) -> Option<f64> {
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(move || best_rate(isa, budget))).collect();
+        workers.into_iter().map(|worker| worker.join().ok().flatten()).sum()
+    })
 }
 
-/// One measurement: floating-point operations a second (a multiplication and an addition count as two).
-fn measure_once() -> f64 {
-    let mut acc = [0.0f32; LANES];
-    for (i, a) in acc.iter_mut().enumerate() {
-        *a = black_box(i as f32);
-    }
-    let (x, y) = (black_box(0.999_f32), black_box(0.001_f32));
-    let start = Instant::now();
-    for _ in 0..PASSES {
-        for a in &mut acc {
-            *a = multiply_add(*a, x, y);
+fn best_rate(isa: Isa, budget: Duration) -> Option<f64> {
+    let begin = Instant::now();
+    let mut best = 0.0_f64;
+    loop {
+        let start = Instant::now();
+        let done = multiply_adds(isa, PASSES).ok()?;
+        best = best.max(done as f64 / start.elapsed().as_secs_f64().max(1e-9));
+        if begin.elapsed() >= budget {
+            return Some(best);
         }
     }
-    let seconds = start.elapsed().as_secs_f64();
-    black_box(acc);
-    (2 * LANES * PASSES) as f64 / seconds.max(1e-9)
-}
-
-/// The best f32 rate seen on one core within about `budget`, in floating-point operations a second.
-///
-/// The loop has the vector width that this program was compiled for, not the widest that the processor has, so it
-/// is a lower bound of the hardware's peak.
-pub fn portable_flops_per_core(budget: Duration) -> f64 {
-    let start = Instant::now();
-    let mut best = measure_once();
-    while start.elapsed() < budget {
-        best = best.max(measure_once());
-    }
-    best
 }
 
 /// The largest resident set of this process so far, in KiB; `None` where the system does not tell.
@@ -72,9 +49,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rate_is_plausible() {
-        let flops = portable_flops_per_core(Duration::from_millis(5));
-        assert!(flops > 1e7 && flops < 1e13, "{flops}");
+    fn every_instruction_set_of_the_machine_has_a_plausible_peak() {
+        for isa in Isa::ALL {
+            let rate = peak_flops(isa, 1, Duration::from_millis(1));
+            assert_eq!(rate.is_some(), isa.is_available());
+            assert!(rate.is_none_or(|rate| rate > 1e7 && rate < 1e13), "{rate:?}");
+        }
     }
 
     #[test]

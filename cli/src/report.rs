@@ -25,6 +25,11 @@ impl Report {
         self.fields.insert(key.to_string(), value.into());
     }
 
+    /// Adds the keys of another report, without its text.
+    pub fn take_fields(&mut self, other: &Report) {
+        self.fields.extend(other.fields.clone());
+    }
+
     /// Adds text for people. Control characters of foreign names must already be escaped; [`Table`] does it.
     pub fn text(&mut self, text: &str) {
         self.text.push_str(text);

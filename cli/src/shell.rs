@@ -3,6 +3,7 @@
 use crate::args::{Cli, Color, GlobalArgs};
 use crate::backend::Backend;
 use crate::cmd::{self, Ctx};
+use crate::codes;
 use crate::error::{CliError, Exit, escape};
 use crate::report::{Report, error_json};
 use clap::{ColorChoice, CommandFactory, FromArgMatches};
@@ -46,12 +47,16 @@ fn ask_colour(args: &[OsString]) -> Color {
 
 /// Whether stderr gets colours.
 fn colours(global: &GlobalArgs) -> bool {
-    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let dumb = || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    match global.color {
+    wants_colour(global.color, |name| std::env::var_os(name), io::stderr().is_terminal())
+}
+
+fn wants_colour(color: Color, variable: impl Fn(&str) -> Option<OsString>, terminal: bool) -> bool {
+    let no_color = || variable("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let dumb = || variable("TERM").is_some_and(|term| term == "dumb");
+    match color {
         Color::Always => true,
         Color::Never => false,
-        Color::Auto => !set("NO_COLOR") && !dumb() && io::stderr().is_terminal(),
+        Color::Auto => terminal && !no_color() && !dumb(),
     }
 }
 
@@ -80,6 +85,7 @@ fn run(cli: &Cli, backend: &dyn Backend) -> Exit {
     let result = {
         let mut ctx = Ctx {
             verbose: cli.global.verbose,
+            watched: io::stderr().is_terminal(),
             stdin: &mut stdin,
             stdout: &mut stdout,
             stderr: &mut stderr,
@@ -125,6 +131,27 @@ fn print(stdout: &mut dyn Write, cli: &Cli, report: &Report) -> Result<(), CliEr
 
 /// What a panic becomes; its message is already on stderr.
 fn bug() -> CliError {
-    CliError::new("E0900", Exit::Bug, "internal error: autoglm panicked, see above")
+    CliError::new(codes::BUG, Exit::Bug, "internal error: autoglm panicked, see above")
         .help("this is a bug; please report it with the command line and the model")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_for_terminals_that_want_them() {
+        let with = |color, name: &'static str, value: &'static str, terminal| {
+            wants_colour(color, |asked| (asked == name).then(|| value.into()), terminal)
+        };
+        assert!(with(Color::Auto, "", "", true) && !with(Color::Auto, "", "", false));
+        assert!(!with(Color::Auto, "NO_COLOR", "1", true) && with(Color::Auto, "NO_COLOR", "", true));
+        assert!(!with(Color::Auto, "TERM", "dumb", true) && with(Color::Auto, "TERM", "xterm", true));
+        assert!(with(Color::Always, "NO_COLOR", "1", false) && !with(Color::Never, "", "", true));
+    }
+
+    #[test]
+    fn a_panic_is_a_bug() {
+        assert_eq!((bug().code, bug().exit), ("E0900", Exit::Bug));
+    }
 }

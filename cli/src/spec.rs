@@ -11,7 +11,7 @@ mod suggest;
 pub use feed::{Feed, FileKind, FileRef, Fill, Source, parse_feed, parse_source};
 pub use image::{ImageOptions, Layout, parse_image};
 pub use number::{
-    Binding, Limit, Number, parse_binding, parse_bound, parse_duration, parse_emit, parse_limit,
+    Binding, Emit, Limit, Number, parse_binding, parse_bound, parse_duration, parse_emit, parse_limit,
     parse_number, parse_percentiles,
 };
 pub use suggest::{edit_distance, nearest, unknown_name};

@@ -8,6 +8,7 @@ mod value;
 
 pub use value::{Summary, encode, range, to_f64};
 
+use crate::codes;
 use crate::error::{CliError, Exit};
 use autoglm_runtime::elem::ElemType;
 
@@ -34,7 +35,7 @@ impl Array {
         let expected = byte_len(elem, &dims)?;
         if bytes.len() != expected {
             return Err(CliError::new(
-                "E0914",
+                codes::TENSOR_BYTES,
                 Exit::Invalid,
                 format!("{} needs {expected} bytes, there are {}", describe(elem, &dims), bytes.len()),
             ));
@@ -69,7 +70,11 @@ pub fn byte_len(elem: ElemType, dims: &[usize]) -> Result<usize, CliError> {
         Some(n) if isize::try_from(n).is_ok() && dims.len() <= MAX_RANK => {
             Ok(if dims.contains(&0) { 0 } else { n })
         }
-        _ => Err(CliError::new("E0913", Exit::Invalid, format!("{} is too large", describe(elem, dims)))),
+        _ => Err(CliError::new(
+            codes::TENSOR_SIZE,
+            Exit::Invalid,
+            format!("{} is too large", describe(elem, dims)),
+        )),
     }
 }
 

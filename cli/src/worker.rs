@@ -4,6 +4,7 @@
 //! line: `N` runs N times and prints a JSON array of N durations in nanoseconds, `w DIR` writes the outputs of the
 //! last run and prints `{}`, `q` ends it. Between lines it waits in a read and uses no processor time.
 
+use crate::codes;
 use crate::error::{CliError, Exit};
 use crate::peak::rss_peak_kb;
 use serde_json::{Value, json};
@@ -47,7 +48,8 @@ pub fn serve(
     loop {
         line.clear();
         let read = input.read_line(&mut line);
-        if read.map_err(|e| CliError::new("E0903", Exit::Invalid, format!("cannot read a command: {e}")))?
+        if read
+            .map_err(|e| CliError::new(codes::FILE, Exit::Invalid, format!("cannot read a command: {e}")))?
             == 0
         {
             return Ok(());

@@ -1,6 +1,8 @@
 //! The grammar of the command line, as tables of what is accepted and what is not.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+use autoglm::backend::EGraphFormat;
+use autoglm::spec::Emit;
 use autoglm::spec::*;
 use std::time::Duration;
 
@@ -118,7 +120,9 @@ fn limits_and_durations() {
     for bad in ["", "s", "-1s", "1x", "nan", "inf", "1e300", "1 s"] {
         assert!(parse_duration(bad).is_err(), "{bad}");
     }
-    assert_eq!(parse_emit("ir=lower"), Ok("lower".to_string()));
+    assert_eq!(parse_emit("ir=lower"), Ok(Emit::Ir("lower".to_string())));
+    assert_eq!(parse_emit("egraph=dot"), Ok(Emit::EGraph(EGraphFormat::Dot)));
+    assert!(parse_emit("egraph=svg").is_err());
     assert!(parse_emit("ir=").is_err() && parse_emit("dot").is_err());
     assert_eq!(parse_percentiles("99.9"), Ok(99.9));
     assert!(parse_percentiles("101").is_err() && parse_percentiles("nan").is_err());

@@ -4,10 +4,13 @@
 //! Names that this file looks for are built by concatenation, so that it does not find itself.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod repo;
+
+use repo::{root, tracked};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use std::process::Command;
+use syn::visit::Visit;
 
 /// The folders of the crates.
 const CRATES: [&str; 5] = ["ir/", "passes/", "runtime/", "compiler/", "cli/"];
@@ -19,19 +22,8 @@ const MEDIAN_LINES: usize = 250;
 const LONG_FUNCTION: usize = 70;
 /// At most this share of the functions may be long, in percent.
 const LONG_SHARE: usize = 2;
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
-}
-
-/// The files under version control that are text, by path from the root.
-fn tracked() -> Vec<(String, String)> {
-    let output = Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output().unwrap();
-    assert!(output.status.success(), "git ls-files: {}", String::from_utf8_lossy(&output.stderr));
-    let names = String::from_utf8(output.stdout).unwrap();
-    let read = |name: &str| Some((name.to_string(), std::fs::read_to_string(root().join(name)).ok()?));
-    names.split('\0').filter(|name| !name.is_empty()).filter_map(read).collect()
-}
+/// At most this many crates of others are part of a program that runs engines.
+const RUNTIME_CRATES: usize = 20;
 
 /// The Rust files of the five crates; tools under testdata are packages of their own.
 fn rust_files() -> Vec<(String, String)> {
@@ -161,8 +153,12 @@ fn the_scanner_sees_code_only() {
 }
 
 fn metadata() -> Value {
+    metadata_with(&["--no-deps"])
+}
+
+fn metadata_with(options: &[&str]) -> Value {
     let mut command = Command::new(env!("CARGO"));
-    command.args(["metadata", "--format-version", "1", "--no-deps", "--offline"]).current_dir(root());
+    command.args(["metadata", "--format-version", "1", "--offline"]).args(options).current_dir(root());
     let output = command.output().unwrap();
     assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
@@ -177,12 +173,13 @@ fn dependencies(package: &Value, development: bool) -> BTreeSet<String> {
 
 #[test]
 fn crates_depend_in_one_direction() {
-    let allowed: [(&str, &[&str]); 5] = [
+    let allowed: [(&str, &[&str]); 6] = [
         ("autoglm-ir", &[]),
         ("autoglm-runtime", &[]),
         ("autoglm-passes", &["autoglm-ir"]),
         ("autoglm-compiler", &["autoglm-ir", "autoglm-passes", "autoglm-runtime"]),
         ("autoglm", &["autoglm-ir", "autoglm-passes", "autoglm-runtime", "autoglm-compiler"]),
+        ("autoglm-generator", &["autoglm-ir", "autoglm-compiler"]),
     ];
     let metadata = metadata();
     for package in metadata["packages"].as_array().unwrap() {
@@ -207,6 +204,9 @@ fn libraries_stay_where_they_belong() {
         let generates =
             has.iter().any(|d| d.strip_prefix(generator.as_str()).is_some_and(|r| r.starts_with('-')));
         assert!(!generates || name == "autoglm-compiler", "{name}");
+        // `deny.toml` ignores an advisory of it on the ground that no program links it.
+        let linked = dependencies(package, false);
+        assert!(linked.iter().all(|d| !d.contains("protobuf")), "{name} links a second protobuf reader");
         assert!(name != "autoglm-runtime" || !has.contains("serde_json"), "{name}");
     }
     let rules: [(&str, &[&str]); 4] = [
@@ -227,6 +227,34 @@ fn libraries_stay_where_they_belong() {
         }
     }
     none("libraries named outside their place", &found);
+}
+
+/// What a program that only runs engines is made of; proc macros and what they use run in the compiler.
+#[test]
+fn the_runtime_needs_few_crates() {
+    let metadata = metadata_with(&["--filter-platform", "x86_64-unknown-linux-gnu"]);
+    let packages = metadata["packages"].as_array().unwrap();
+    let package = |id: &str| packages.iter().find(|p| p["id"] == id).unwrap();
+    let is_proc_macro = |id: &str| {
+        let targets = package(id)["targets"].as_array().unwrap().iter();
+        targets.flat_map(|t| t["kind"].as_array().unwrap()).any(|kind| kind == "proc-macro")
+    };
+    let nodes = metadata["resolve"]["nodes"].as_array().unwrap();
+    let runtime = packages.iter().find(|p| p["name"] == "autoglm-runtime").unwrap();
+    let (mut found, mut stack) = (BTreeSet::new(), vec![runtime["id"].as_str().unwrap()]);
+    while let Some(id) = stack.pop() {
+        let node = nodes.iter().find(|n| n["id"] == id).unwrap();
+        for dependency in node["deps"].as_array().unwrap() {
+            let normal = dependency["dep_kinds"].as_array().unwrap().iter().any(|k| k["kind"].is_null());
+            let id = dependency["pkg"].as_str().unwrap();
+            if normal && !is_proc_macro(id) && found.insert(id) {
+                stack.push(id);
+            }
+        }
+    }
+    let names: Vec<&str> = found.iter().map(|id| package(id)["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"memmap2"), "the walk found {names:?} only");
+    assert!(names.len() <= RUNTIME_CRATES, "the runtime needs {} crates: {names:?}", names.len());
 }
 
 #[test]
@@ -302,44 +330,59 @@ fn files_are_short_and_say_what_they_are() {
     assert!(median <= MEDIAN_LINES, "the median file has {median} lines");
 }
 
-/// First line and length of every function with a body.
-fn functions(code: &str) -> Vec<(usize, usize)> {
-    let lines: Vec<&str> = code.lines().collect();
-    let starts =
-        (0..lines.len()).filter(|&i| words(lines[i]).any(|w| w == "fn") && !lines[i].contains("fn("));
-    starts.filter_map(|start| Some((start + 1, body_length(&lines[start..])?))).collect()
+/// First line and length of every function with a body, and of every closure of more than one line: many operators are
+/// closures in a table.
+#[derive(Default)]
+struct Functions(Vec<(usize, usize)>);
+
+impl Functions {
+    fn of(source: &str) -> Result<Vec<(usize, usize)>, syn::Error> {
+        let mut found = Functions::default();
+        found.visit_file(&syn::parse_file(source)?);
+        Ok(found.0)
+    }
+
+    /// Attributes and doc comments are not part of the length.
+    fn add(&mut self, start: proc_macro2::Span, end: proc_macro2::Span) {
+        let (start, end) = (start.start().line, end.end().line);
+        self.0.push((start, end - start + 1));
+    }
 }
 
-/// Lines until the brace that closes the first one; `None` if a semicolon outside of brackets comes first.
-fn body_length(lines: &[&str]) -> Option<usize> {
-    let (mut braces, mut brackets) = (0usize, 0usize);
-    for (i, line) in lines.iter().enumerate() {
-        for c in line.chars() {
-            match c {
-                '{' => braces += 1,
-                '}' => {
-                    braces = braces.saturating_sub(1);
-                    if braces == 0 {
-                        return Some(i + 1);
-                    }
-                }
-                '[' | '(' if braces == 0 => brackets += 1,
-                ']' | ')' if braces == 0 => brackets = brackets.saturating_sub(1),
-                ';' if braces == 0 && brackets == 0 => return None,
-                _ => {}
-            }
-        }
+impl<'a> Visit<'a> for Functions {
+    fn visit_item_fn(&mut self, f: &'a syn::ItemFn) {
+        self.add(f.sig.fn_token.span, f.block.brace_token.span.close());
+        syn::visit::visit_item_fn(self, f);
     }
-    None
+
+    fn visit_impl_item_fn(&mut self, f: &'a syn::ImplItemFn) {
+        self.add(f.sig.fn_token.span, f.block.brace_token.span.close());
+        syn::visit::visit_impl_item_fn(self, f);
+    }
+
+    fn visit_trait_item_fn(&mut self, f: &'a syn::TraitItemFn) {
+        if let Some(block) = &f.default {
+            self.add(f.sig.fn_token.span, block.brace_token.span.close());
+        }
+        syn::visit::visit_trait_item_fn(self, f);
+    }
+
+    fn visit_expr_closure(&mut self, c: &'a syn::ExprClosure) {
+        if let syn::Expr::Block(body) = &*c.body {
+            self.add(c.or1_token.span, body.block.brace_token.span.close());
+        }
+        syn::visit::visit_expr_closure(self, c);
+    }
 }
 
 #[test]
 fn functions_are_short() {
-    let sample = "fn a();\nfn b(x: [u8; 2]) {\n  if x {}\n}\nlet f: fn(u8);\nfn c() {}\n";
-    assert_eq!(functions(sample), [(2, 3), (6, 1)]);
+    let sample = "fn a() {}\ntrait T { fn b(); fn c() {\n} }\n/// Doc.\n#[x]\nfn d(x: [u8; 2]) {\n  if x {}\n}\n\
+                  static F: fn(u8) = |x| {\n  fn e() {}\n};\n";
+    assert_eq!(Functions::of(sample).unwrap(), [(1, 1), (2, 2), (6, 3), (9, 3), (10, 1)]);
     let (mut all, mut long) = (0, Vec::new());
     for (file, source) in rust_files() {
-        for (line, length) in functions(&code_only(&source)) {
+        for (line, length) in Functions::of(&source).unwrap_or_else(|e| panic!("{file}: {e}")) {
             all += 1;
             if length > LONG_FUNCTION {
                 long.push(format!("{file}:{line}: {length} lines"));

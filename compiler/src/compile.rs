@@ -1,15 +1,17 @@
 //! From a model file to an engine: import, passes, lowering, emission.
 
+use crate::codes;
 use crate::diag::{Class, Diagnostic};
 use crate::import::{ImportOptions, import};
-use crate::lower::{LowerError, WeightSink, lower};
+use crate::lower::{self, LowerError, NamedValue, WeightSink, lower_named};
 use crate::onnx::file::ModelFile;
-use autoglm_ir::Graph;
+use autoglm_ir::graph::Output;
+use autoglm_ir::{Graph, ValueId};
 use autoglm_passes as passes;
 use autoglm_runtime::engine::EngineWriter;
 use autoglm_runtime::engine::manifest::{Manifest, SymbolBound, TensorSignature};
 use autoglm_runtime::error::EngineError;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// What to compile and how.
@@ -21,6 +23,10 @@ pub struct CompileOptions {
     pub passes: passes::Options,
     /// Whether to run the passes at all.
     pub optimise: bool,
+    /// Every value with an ONNX name becomes an output, and no pass runs, as passes remove names.
+    pub taps: bool,
+    /// The passes, in order.
+    pub pipeline: &'static [&'static passes::Pass],
 }
 
 impl Default for CompileOptions {
@@ -29,15 +35,28 @@ impl Default for CompileOptions {
             import: ImportOptions::default(),
             passes: passes::Options::default(),
             optimise: true,
+            taps: false,
+            pipeline: passes::PIPELINE,
         }
     }
+}
+
+/// A phase that is over.
+#[derive(Clone, Debug)]
+pub struct Phase {
+    /// Its name; that of the pass, if it is one.
+    pub name: &'static str,
+    /// How long it took, with the verification of its graph.
+    pub time: Duration,
+    /// Nodes of the graph before and after; none for a phase that does not change the graph.
+    pub nodes: Option<(usize, usize)>,
 }
 
 /// What a compile did.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// Phases in order, and how long each took.
-    pub phases: Vec<(&'static str, Duration)>,
+    /// Phases in order.
+    pub phases: Vec<Phase>,
     /// Warnings of the import.
     pub warnings: Vec<Diagnostic>,
     /// Nodes after import.
@@ -46,6 +65,10 @@ pub struct Report {
     pub final_nodes: usize,
     /// Kinds of the engine's steps, in order.
     pub step_kinds: Vec<&'static str>,
+    /// What the optimiser did, if it ran.
+    pub explanation: Option<passes::egraph::Explanation>,
+    /// The program's values that hold a value with an ONNX name, in execution order.
+    pub names: Vec<NamedValue>,
 }
 
 /// Sees the graph after every phase; `import` comes first.
@@ -63,17 +86,27 @@ pub fn compile(
     let mut clock = Clock::new();
     let (graph, warnings) = frontend(model, options, &mut clock, observer)?;
     let imported_nodes = graph.nodes.len();
-    let graph = if options.optimise { optimise(graph, options, &mut clock, observer)? } else { graph };
+    let mut explanation = None;
+    let graph = if options.taps {
+        with_taps(graph)
+    } else if options.optimise {
+        optimise(graph, options, &mut clock, observer, &mut explanation)?
+    } else {
+        graph
+    };
     let mut sink = Sink { writer };
-    let program =
-        lower(&graph, &mut sink).map_err(|errors| errors.iter().map(diagnostic).collect::<Vec<_>>())?;
-    clock.lap("lower");
+    let how = if options.optimise && !options.taps { lower::Options::FAST } else { lower::Options::PLAIN };
+    let (program, names) = lower_named(&graph, how, &mut sink)
+        .map_err(|errors| errors.iter().map(diagnostic).collect::<Vec<_>>())?;
+    clock.lap("lower", None);
     let manifest = manifest(model, &graph, options);
     let step_kinds = program.steps.iter().map(|s| s.kind.name()).collect();
     let bytes = sink.writer.finish(&manifest, &program).map_err(|e| vec![emission(&e)])?;
-    clock.lap("emit");
+    clock.lap("emit", None);
     let final_nodes = graph.nodes.len();
-    Ok((bytes, Report { phases: clock.laps, warnings, imported_nodes, final_nodes, step_kinds }))
+    let phases = clock.laps;
+    let report = Report { phases, warnings, imported_nodes, final_nodes, step_kinds, explanation, names };
+    Ok((bytes, report))
 }
 
 /// The imported graph and what the import warned about.
@@ -84,31 +117,55 @@ fn frontend(
     observer: Observer<'_>,
 ) -> Result<(Graph, Vec<Diagnostic>), Vec<Diagnostic>> {
     let imported = import(model, &options.import)?;
-    clock.lap("import");
+    let found = autoglm_ir::verify::verify(&imported.graph);
+    if let Some(first) = found.first() {
+        return Err(vec![bug(format!("the import gave an invalid graph: {first}"))]);
+    }
+    clock.lap("import", Some((0, imported.graph.nodes.len())));
     observer("import", &imported.graph);
+    clock.skip();
     Ok((imported.graph, imported.warnings))
+}
+
+/// The graph with every named result of a node as an output; its own outputs come first.
+fn with_taps(mut graph: Graph) -> Graph {
+    let mut known: BTreeSet<ValueId> = graph.outputs.iter().map(|o| o.value).collect();
+    let mut names: BTreeSet<String> = graph.outputs.iter().map(|o| o.name.clone()).collect();
+    for value in graph.nodes.iter().flat_map(|node| &node.outs) {
+        let name = &graph.values[value.0 as usize].name;
+        if !name.is_empty() && known.insert(*value) && names.insert(name.clone()) {
+            graph.outputs.push(Output { name: name.clone(), value: *value });
+        }
+    }
+    graph
 }
 
 /// All passes in order.
 fn optimise(
-    mut graph: Graph,
+    graph: Graph,
     options: &CompileOptions,
     clock: &mut Clock,
     observer: Observer<'_>,
+    explanation: &mut Option<passes::egraph::Explanation>,
 ) -> Result<Graph, Vec<Diagnostic>> {
-    for pass in passes::PIPELINE {
-        graph = passes::run(pass, &graph, &options.passes).map_err(|e| {
-            vec![Diagnostic::error("E0301", Class::Internal, e.to_string()).help("This is a bug in autoglm.")]
-        })?;
-        clock.lap(pass.name);
-        observer(pass.name, &graph);
-    }
-    Ok(graph)
+    let mut step = |step: &passes::Step<'_>| {
+        clock.lap(step.pass.name, Some((step.before.nodes.len(), step.after.nodes.len())));
+        observer(step.pass.name, step.after);
+        if let Some(said) = step.explanation {
+            *explanation = Some(said.clone());
+        }
+        clock.skip();
+    };
+    passes::run_all(options.pipeline, graph, &options.passes, &mut step).map_err(|e| vec![bug(e.to_string())])
+}
+
+fn bug(message: String) -> Diagnostic {
+    Diagnostic::error(codes::PASS, Class::Internal, message).help("This is a bug in autoglm.")
 }
 
 struct Clock {
     last: Instant,
-    laps: Vec<(&'static str, Duration)>,
+    laps: Vec<Phase>,
 }
 
 impl Clock {
@@ -116,10 +173,15 @@ impl Clock {
         Clock { last: Instant::now(), laps: Vec::new() }
     }
 
-    fn lap(&mut self, name: &'static str) {
+    fn lap(&mut self, name: &'static str, nodes: Option<(usize, usize)>) {
         let now = Instant::now();
-        self.laps.push((name, now - self.last));
+        self.laps.push(Phase { name, time: now - self.last, nodes });
         self.last = now;
+    }
+
+    /// What happened since the last lap belongs to no phase.
+    fn skip(&mut self) {
+        self.last = Instant::now();
     }
 }
 
@@ -135,8 +197,8 @@ impl WeightSink for Sink {
 
 fn diagnostic(error: &LowerError) -> Diagnostic {
     let class = match error.code {
-        "E0401" => Class::Unsupported,
-        "E0403" => Class::Invalid,
+        codes::LOWER_UNSUPPORTED | codes::LOWER_TOO_LARGE => Class::Unsupported,
+        codes::LOWER_IO => Class::Invalid,
         _ => Class::Internal,
     };
     Diagnostic::error(error.code, class, format!("{}: {}", error.op, error.message)).at(&error.loc)
@@ -156,7 +218,7 @@ fn manifest(model: &mut ModelFile, graph: &Graph, options: &CompileOptions) -> M
     let opsets = model.model.opset_import.iter();
     let signature = |name: &str, value| {
         let ty = graph.ty(value);
-        let elem = crate::lower::elem(ty.dtype).map_or(u32::MAX, |e| e as u32);
+        let elem = lower::elem(ty.dtype).map_or(u32::MAX, |e| e as u32);
         TensorSignature { name: name.into(), elem, dims: ty.shape.iter().map(ToString::to_string).collect() }
     };
     let bound =
@@ -174,5 +236,30 @@ fn manifest(model: &mut ModelFile, graph: &Graph, options: &CompileOptions) -> M
             ("strict".into(), options.passes.strict.to_string()),
         ]),
         op_histogram,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use autoglm_ir::{Def, NodeId, OpId, TensorType};
+
+    /// A graph that no import makes: the matrix product of two vectors.
+    fn broken() -> Graph {
+        let mut graph =
+            autoglm_ir::text::parse("graph @g (%x: f32[3,3]) {\n %0 = matmul %x, %x\n return %0 }")
+                .unwrap_or_else(|e| panic!("{e:?}"));
+        graph.values[0].ty = TensorType::new(autoglm_ir::DType::F32, vec![3.into()]);
+        assert_eq!(Some(graph.node(NodeId(0)).op), OpId::of("matmul"));
+        assert_eq!(graph.value(ValueId(1)).def, Def::Node(NodeId(0), 0));
+        graph
+    }
+
+    #[test]
+    fn a_pass_that_fails_is_a_bug() {
+        let result =
+            optimise(broken(), &CompileOptions::default(), &mut Clock::new(), &mut |_, _| {}, &mut None);
+        let problems = result.map(|_| ()).unwrap_err();
+        assert_eq!((problems[0].code, problems[0].class), (codes::PASS, Class::Internal));
     }
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod codegen;
+pub mod codes;
 pub mod compile;
 pub mod diag;
 pub mod import;

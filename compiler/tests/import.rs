@@ -13,6 +13,7 @@ use autoglm_ir::{DType, Def, SymbolSource, Tensor, interp};
 use prost::Message as _;
 
 const F32: i32 = 1;
+const F16: i32 = 10;
 const I64: i32 = 7;
 
 /// A model under construction.
@@ -166,6 +167,68 @@ fn a_layer_with_a_symbolic_batch() {
     // [1,1]*w = [-3,7,-3], [2,0]*w = [2,4,6]
     let y = interp::run(&imported.graph, &[f(&[2, 2], &[1.0, 1.0, 2.0, 0.0])]).unwrap();
     close(&y[0], &[2, 3], &[0.0, 0.0, 0.0, 2.5, 0.0, 6.0]);
+}
+
+#[test]
+fn softmax_of_f16_rounds_every_step() {
+    let model = |dims: &str| {
+        Model::new(13).input("x", F16, dims).node("y = Softmax x", vec![]).output("y", F16, dims)
+    };
+    let x = Tensor::floats(DType::F16, vec![1, 2], vec![0.0, -0.03125]);
+    // exp(-1/32) is 1985/2048 in f16, the sum 2016/1024: the quotients round to 1040/2048 and 2017/4096.
+    let stepwise = model("1,2").run(std::slice::from_ref(&x));
+    assert_eq!(stepwise.to_f64(), [1040.0 / 2048.0, 2017.0 / 4096.0]);
+    // 1 / (1 + e^(1/32)) is 0.49218; rows of unknown length are not summed in f16.
+    let wide = model("1,n").run(&[x]);
+    assert_eq!(wide.to_f64(), [1040.0 / 2048.0, 2016.0 / 4096.0]);
+}
+
+#[test]
+fn casts_to_powers_of_two_round_as_asked() {
+    let codes = |mode: &'static str, saturate: i64| {
+        let attrs = vec![attr_i("to", 24), attr_i("saturate", saturate), attr_s("round_mode", mode)];
+        let model = Model::new(24).input("x", F32, "5").node("y = Cast x", attrs).output("y", 24, "5");
+        model.run(&[f(&[5], &[1.25, -1.25, 1.5, 3e38, f64::INFINITY])]).data.to_vec()
+    };
+    // Code c stands for 2^(c - 127), 255 for NaN; 3e38 is 1.76 times the largest power.
+    assert_eq!(codes("up", 1), [128, 128, 128, 254, 255]);
+    assert_eq!(codes("up", 0), [128, 128, 128, 255, 255]);
+    assert_eq!(codes("down", 1), [127, 127, 127, 254, 255]);
+    assert_eq!(codes("nearest", 1), [127, 127, 128, 254, 255]);
+    assert_eq!(codes("nearest", 0), [127, 127, 128, 255, 255]);
+}
+
+#[test]
+fn slices_and_pads_along_axes_that_are_inputs() {
+    let input = |v: &[i64]| Tensor::i64s(vec![v.len()], v);
+    let x = f(&[2, 3], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+    let slice = || {
+        Model::new(13)
+            .input("x", F32, "2,3")
+            .input("from", I64, "1")
+            .input("to", I64, "1")
+            .input("axis", I64, "1")
+            .input("step", I64, "1")
+            .node("y = Slice x from to axis step", vec![])
+            .output("y", F32, "a,b")
+    };
+    let cut = |v: [i64; 4]| slice().run(&[vec![x.clone()], v.map(|v| input(&[v])).to_vec()].concat());
+    close(&cut([1, 9, 1, 1]), &[2, 2], &[1.0, 2.0, 4.0, 5.0]);
+    close(&cut([-1, -9, -1, -2]), &[2, 2], &[2.0, 0.0, 5.0, 3.0]);
+    close(&cut([0, 1, -2, 1]), &[1, 3], &[0.0, 1.0, 2.0]);
+    let graph = slice().import().graph;
+    for bad in [[0, 1, 2, 1], [0, 1, -3, 1], [0, 1, 0, 0]] {
+        let inputs = [vec![x.clone()], bad.map(|v| input(&[v])).to_vec()].concat();
+        assert!(interp::run(&graph, &inputs).is_err(), "{bad:?}");
+    }
+    let pad = Model::new(18)
+        .input("x", F32, "2,3")
+        .input("pads", I64, "2")
+        .input("axis", I64, "1")
+        .node("y = Pad x pads _ axis", vec![])
+        .output("y", F32, "a,b");
+    let y = pad.run(&[x.clone(), input(&[1, -2]), input(&[-1])]);
+    close(&y, &[2, 2], &[0.0, 0.0, 0.0, 3.0]);
 }
 
 #[test]
@@ -331,9 +394,12 @@ fn a_wrong_declaration_is_a_warning() {
         Model::new(13).input("x", F32, "2").node("y = Relu x", vec![]).output("y", F32, "5").import();
     assert_eq!(imported.warnings.len(), 1);
     assert_eq!(imported.warnings[0].code, "W0160");
-    let agreed =
-        Model::new(13).input("x", F32, "n").node("y = Relu x", vec![]).output("y", F32, "5").import();
-    assert!(agreed.warnings.is_empty(), "a symbol may be 5");
+    let open = Model::new(13).input("x", F32, "n").node("y = Relu x", vec![]).output("y", F32, "5").import();
+    assert_eq!(open.warnings.len(), 1);
+    assert_eq!(open.warnings[0].code, "W0162", "a symbol may be 5, but need not");
+    assert_eq!(interp::run(&open.graph, &[f(&[5], &[1.0; 5])]).unwrap()[0].shape, [5]);
+    let error = interp::run(&open.graph, &[f(&[2], &[1.0; 2])]).unwrap_err();
+    assert!(error.op == "guard" && error.message.contains("declared as 5"), "{error}");
 }
 
 #[test]

@@ -4,16 +4,37 @@
 //! polynomials are equal as values. What is not a polynomial (floor division, remainder, minimum, maximum, equality,
 //! broadcasting) is an atom around dims. Coefficients saturate at the ends of `i128`; [`Dim::is_sane`] tells whether
 //! every coefficient still fits `i64`, and the verifier refuses a graph where one does not.
+//!
+//! Products of sums, and atoms around dims that hold each other twice, grow exponentially. A dim beyond [`TERMS_MAX`],
+//! [`ATOMS_MAX`] or [`DEPTH_MAX`] becomes *overgrown*: nothing is known of it, whatever is computed from it is overgrown
+//! too, and it is not sane.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+
+/// Most terms of a dim.
+pub const TERMS_MAX: usize = 256;
+/// Most atoms of a dim, those within atoms included.
+pub const ATOMS_MAX: u32 = 4096;
+/// How deep atoms may nest.
+pub const DEPTH_MAX: u32 = 64;
 
 /// A symbolic integer.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Dim {
     /// Sorted by monomial, no zero coefficient, no repeated monomial. The empty sum is 0.
     terms: Vec<(Monomial, i128)>,
+    /// Follows from the terms.
+    size: Size,
+}
+
+/// How large a dim is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+struct Size {
+    /// Atoms, those within atoms included; more than [`ATOMS_MAX`] for an overgrown dim.
+    atoms: u32,
+    depth: u32,
 }
 
 /// A product of atoms, sorted, repeated for powers; the empty product is 1.
@@ -60,7 +81,29 @@ impl Dim {
     }
 
     fn atom(atom: Atom) -> Dim {
-        Dim { terms: vec![(vec![atom], 1)] }
+        Dim::of(vec![(vec![atom], 1)])
+    }
+
+    /// Terms that are in canonical form.
+    fn of(terms: Vec<(Monomial, i128)>) -> Dim {
+        let mut size = Size::default();
+        for atom in terms.iter().flat_map(|(m, _)| m) {
+            let inner = atom.size();
+            size.atoms = size.atoms.saturating_add(inner.atoms);
+            size.depth = size.depth.max(inner.depth);
+        }
+        let fits = terms.len() <= TERMS_MAX && size.atoms <= ATOMS_MAX && size.depth <= DEPTH_MAX;
+        if fits { Dim { terms, size } } else { Dim::overgrown() }
+    }
+
+    /// A number of which nothing is known.
+    fn overgrown() -> Dim {
+        let size = Size { atoms: u32::MAX, depth: 1 };
+        Dim { terms: vec![(vec![Atom::Sym("@".into())], 1)], size }
+    }
+
+    fn is_overgrown(&self) -> bool {
+        self.size.atoms > ATOMS_MAX
     }
 
     fn from_terms(terms: impl IntoIterator<Item = (Monomial, i128)>) -> Dim {
@@ -69,7 +112,7 @@ impl Dim {
             let slot = sum.entry(m).or_insert(0);
             *slot = slot.saturating_add(c);
         }
-        Dim { terms: sum.into_iter().filter(|(_, c)| *c != 0).collect() }
+        Dim::of(sum.into_iter().filter(|(_, c)| *c != 0).collect())
     }
 
     /// The value, if it holds no symbol and fits.
@@ -88,11 +131,8 @@ impl Dim {
 
     /// The symbol's name, if it is just a symbol.
     pub fn as_sym(&self) -> Option<&str> {
-        match self.terms.as_slice() {
-            [(m, 1)] => match m.as_slice() {
-                [Atom::Sym(name)] => Some(name),
-                _ => None,
-            },
+        match self.as_atom()? {
+            Atom::Sym(name) => Some(name),
             _ => None,
         }
     }
@@ -102,9 +142,10 @@ impl Dim {
         self.as_const() == Some(value)
     }
 
-    /// Whether every coefficient fits `i64`.
+    /// Whether every coefficient fits `i64`, and it is not overgrown.
     pub fn is_sane(&self) -> bool {
-        self.terms.iter().all(|(m, c)| i64::try_from(*c).is_ok() && m.iter().all(Atom::is_sane))
+        !self.is_overgrown()
+            && self.terms.iter().all(|(m, c)| i64::try_from(*c).is_ok() && m.iter().all(Atom::is_sane))
     }
 
     /// The terms, sorted: atoms of each product and its coefficient.
@@ -116,6 +157,9 @@ impl Dim {
     pub fn floor_div(&self, d: &Dim) -> Option<Dim> {
         if d.as_const().is_some_and(|c| c <= 0) {
             return None;
+        }
+        if self.is_overgrown() || d.is_overgrown() {
+            return Some(Dim::overgrown());
         }
         if d.is(1) || self.is(0) {
             return Some(self.clone());
@@ -133,16 +177,26 @@ impl Dim {
         if let Some(c) = d.as_const().map(i128::from) {
             let (whole, rest): (Vec<_>, Vec<_>) = self.terms.iter().cloned().partition(|(_, k)| k % c == 0);
             if !whole.is_empty() {
-                let whole = Dim { terms: whole.into_iter().map(|(m, k)| (m, k / c)).collect() };
-                return Some(&whole + &Dim { terms: rest }.floor_div(d)?);
+                let whole = Dim::of(whole.into_iter().map(|(m, k)| (m, k / c)).collect());
+                return Some(&whole + &Dim::of(rest).floor_div(d)?);
             }
         }
         Some(Dim::atom(Atom::FloorDiv(Box::new(self.clone()), Box::new(d.clone()))))
     }
 
-    /// `self / d` when the division by a single term leaves no remainder for any value of the symbols (`d` not 0).
+    /// `self / d` when the division leaves no remainder for any value of the symbols (`d` not 0).
+    ///
+    /// Of quotients of a sum by a sum only single products are found, which is what exporters' reshapes of merged axes give.
     pub fn exact_div(&self, d: &Dim) -> Option<Dim> {
-        let [(dm, dc)] = d.terms.as_slice() else { return None };
+        if self.is_overgrown() || d.is_overgrown() {
+            return None;
+        }
+        let [(dm, dc)] = d.terms.as_slice() else {
+            let first = self.terms.first().filter(|_| self.terms.len() == d.terms.len())?;
+            let one = |term: &(Monomial, i128)| Dim::from_terms([term.clone()]);
+            let quotient = |term: &(Monomial, i128)| one(first).exact_div(&one(term));
+            return d.terms.iter().filter_map(quotient).find(|q| q * d == *self);
+        };
         let mut terms = Vec::with_capacity(self.terms.len());
         for (m, c) in &self.terms {
             if c % dc != 0 {
@@ -244,10 +298,39 @@ impl Dim {
             // An extent that is not 1 wins; a guard checks the other at run time.
             (Some(_), None) => Some(self.clone()),
             (None, Some(_)) => Some(other.clone()),
+            (None, None) if other.is_absorbed_by(self) => Some(self.clone()),
+            (None, None) if self.is_absorbed_by(other) => Some(other.clone()),
             (None, None) => {
                 let (a, b) = if self <= other { (self, other) } else { (other, self) };
                 Some(Dim::atom(Atom::Broadcast(Box::new(a.clone()), Box::new(b.clone()))))
             }
+        }
+    }
+
+    /// Whether broadcasting this with `other` gives `other` wherever the two broadcast at all.
+    fn is_absorbed_by(&self, other: &Dim) -> bool {
+        let part_of = |whole: &Dim| match whole.as_atom() {
+            Some(Atom::Broadcast(a, b)) => **a == *self || **b == *self,
+            _ => false,
+        };
+        // A table of positions, cut to the length of the sequence: it is as long, or 1 and so is the sequence.
+        let cut = match self.as_atom() {
+            Some(Atom::Min(a, b)) => [(a, b), (b, a)]
+                .into_iter()
+                .any(|(extent, limit)| **extent == *other && limit.as_const().is_some_and(|c| c >= 1)),
+            _ => false,
+        };
+        part_of(other) || cut && other.range(&Extents).0 >= 0
+    }
+
+    /// The atom, if it is just one.
+    fn as_atom(&self) -> Option<&Atom> {
+        match self.terms.as_slice() {
+            [(m, 1)] => match m.as_slice() {
+                [atom] => Some(atom),
+                _ => None,
+            },
+            _ => None,
         }
     }
 
@@ -289,7 +372,7 @@ impl Dim {
     pub fn substitute(&self, of: &dyn Fn(&str) -> Option<Dim>) -> Option<Dim> {
         let mut sum = Dim::default();
         for (m, c) in &self.terms {
-            let mut product = Dim { terms: vec![(Vec::new(), *c)] };
+            let mut product = Dim::of(vec![(Vec::new(), *c)]);
             for atom in m {
                 product = &product * &atom.substitute(of)?;
             }
@@ -305,6 +388,21 @@ impl Dim {
 }
 
 impl Atom {
+    fn size(&self) -> Size {
+        match self {
+            Atom::Sym(_) => Size { atoms: 1, depth: 1 },
+            Atom::FloorDiv(a, b)
+            | Atom::Mod(a, b)
+            | Atom::Min(a, b)
+            | Atom::Max(a, b)
+            | Atom::Eq(a, b)
+            | Atom::Broadcast(a, b) => Size {
+                atoms: a.size.atoms.saturating_add(b.size.atoms).saturating_add(1),
+                depth: a.size.depth.max(b.size.depth).saturating_add(1),
+            },
+        }
+    }
+
     fn is_sane(&self) -> bool {
         match self {
             Atom::Sym(_) => true,
@@ -397,6 +495,9 @@ impl From<i32> for Dim {
 impl std::ops::Add for &Dim {
     type Output = Dim;
     fn add(self, other: &Dim) -> Dim {
+        if self.is_overgrown() || other.is_overgrown() {
+            return Dim::overgrown();
+        }
         Dim::from_terms(self.terms.iter().chain(&other.terms).cloned())
     }
 }
@@ -404,6 +505,9 @@ impl std::ops::Add for &Dim {
 impl std::ops::Sub for &Dim {
     type Output = Dim;
     fn sub(self, other: &Dim) -> Dim {
+        if self.is_overgrown() || other.is_overgrown() {
+            return Dim::overgrown();
+        }
         let negated = other.terms.iter().map(|(m, c)| (m.clone(), c.saturating_neg()));
         Dim::from_terms(self.terms.iter().cloned().chain(negated))
     }
@@ -412,6 +516,12 @@ impl std::ops::Sub for &Dim {
 impl std::ops::Mul for &Dim {
     type Output = Dim;
     fn mul(self, other: &Dim) -> Dim {
+        /// Products of terms that are worth making: some cancel.
+        const PAIRS_MAX: usize = 16 * TERMS_MAX;
+        let pairs = self.terms.len() * other.terms.len();
+        if self.is_overgrown() || other.is_overgrown() || pairs > PAIRS_MAX {
+            return Dim::overgrown();
+        }
         let pairs = self.terms.iter().flat_map(|a| other.terms.iter().map(move |b| (a, b)));
         Dim::from_terms(pairs.map(|((ma, ca), (mb, cb))| {
             let mut m: Monomial = ma.iter().chain(mb).cloned().collect();

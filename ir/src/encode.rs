@@ -186,7 +186,7 @@ pub fn push_float_as(dtype: DType, v: f64, saturate: bool, into: &mut Vec<u8>) {
         DType::F32 => into.extend_from_slice(&(v as f32).to_le_bytes()),
         DType::F16 => into.extend_from_slice(&half::f16::from_f64(v).to_le_bytes()),
         DType::BF16 => into.extend_from_slice(&half::bf16::from_f64(v).to_le_bytes()),
-        DType::F8E8M0 => into.push(e8m0(v)),
+        DType::F8E8M0 => into.push(e8m0(v, saturate)),
         DType::Bool => into.push(u8::from(v != 0.0)),
         _ => match small(dtype) {
             Some(s) => into.push(s.encode(v, saturate)),
@@ -195,12 +195,38 @@ pub fn push_float_as(dtype: DType, v: f64, saturate: bool, into: &mut Vec<u8>) {
     }
 }
 
-/// Power-of-two scale nearest to `v` (ties up), NaN for what is not positive.
-fn e8m0(v: f64) -> u8 {
-    if v.is_nan() || v < 0.0 {
+/// The power of two nearest to the magnitude of `v`, ties up. What is not finite is NaN, and so is what is nearer to a
+/// power beyond the largest unless `saturate`.
+fn e8m0(v: f64, saturate: bool) -> u8 {
+    if !v.is_finite() {
         return 255;
     }
-    let exponent = v.max(2f64.powi(-127)).log2().floor();
-    let up = v / exponent.exp2() >= 1.5;
-    (exponent as i32 + 127 + i32::from(up)).clamp(0, 254) as u8
+    let size = v.abs().max(2f64.powi(-127));
+    let exponent = size.log2().floor();
+    let up = size / exponent.exp2() >= 1.5;
+    let code = exponent as i32 + 127 + i32::from(up);
+    if code > 254 && !saturate { 255 } else { code.clamp(0, 254) as u8 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::e8m0;
+
+    #[test]
+    fn powers_of_two_drop_the_sign_and_have_no_infinity() {
+        let cases = [
+            (1.0, 127, 127),
+            (-2.0, 128, 128),
+            (1.49, 127, 127),
+            (1.5, 128, 128),
+            (0.0, 0, 0),
+            (1.75 * 127f64.exp2(), 254, 255),
+            (f64::INFINITY, 255, 255),
+            (f64::NEG_INFINITY, 255, 255),
+            (f64::NAN, 255, 255),
+        ];
+        for (v, saturated, wrapped) in cases {
+            assert_eq!((e8m0(v, true), e8m0(v, false)), (saturated, wrapped), "{v}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use crate::attrs::{Attr, Attrs};
 use crate::dim::Dim;
 use crate::op::{ContentCx, InferCx, OpError, OpId, TensorType};
-use crate::tensor::Tensor;
+use crate::tensor::{Elements, Tensor};
 use bytes::Bytes;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -226,7 +226,10 @@ impl Graph {
         let shape = tensor.shape.iter().map(|d| Dim::from(*d)).collect();
         let small_int = (tensor.dtype.is_int() || tensor.dtype == crate::DType::Bool)
             && tensor.numel() <= CONTENT_ELEMS_MAX;
-        let content = small_int.then(|| tensor.to_i64().into_iter().map(Dim::from).collect());
+        let content = small_int.then(|| tensor.elements()).and_then(|elements| match elements {
+            Elements::Int(v) => v.into_iter().map(|x| i64::try_from(x).ok().map(Dim::from)).collect(),
+            Elements::Float(_) => None,
+        });
         let ty = TensorType::new(tensor.dtype, shape);
         self.add_lazy_const(name, Const { ty, data: ConstData::Bytes(tensor.data) }, content)
     }
@@ -234,8 +237,13 @@ impl Graph {
     /// Adds a constant in any form.
     pub fn add_lazy_const(&mut self, name: &str, constant: Const, content: Option<Vec<Dim>>) -> ValueId {
         let id = ConstId(self.consts.len() as u32);
-        let ty = constant.ty.clone();
         self.consts.push(constant);
+        self.add_const_value(name, id, content)
+    }
+
+    /// Adds a value for a constant of the pool.
+    pub fn add_const_value(&mut self, name: &str, id: ConstId, content: Option<Vec<Dim>>) -> ValueId {
+        let ty = self.consts[id.0 as usize].ty.clone();
         self.push_value(Value { name: name.into(), ty, def: Def::Const(id), content })
     }
 
@@ -255,12 +263,12 @@ impl Graph {
         args: Vec<ValueId>,
         loc: &Arc<str>,
     ) -> Result<Vec<ValueId>, OpError> {
-        check_signature(op, &attrs, args.len())?;
         let tys: Vec<&TensorType> = args.iter().map(|a| self.ty(*a)).collect();
-        let (types, guards) = infer_with_guards(op, &attrs, &tys, loc)?;
+        let (types, conditions) = infer(op, &attrs, &tys)?;
         let known: Vec<_> = args.iter().map(|a| self.value(*a).content.as_deref()).collect();
         let content = types.first().and_then(|out| content(op, &attrs, &tys, &known, out));
-        self.guards.extend(guards);
+        let content = content.filter(|dims| dims.iter().all(Dim::is_sane));
+        self.guards.extend(conditions.into_iter().map(|condition| guard(op, loc, condition)));
         let id = NodeId(self.nodes.len() as u32);
         let mut contents = vec![None; types.len()];
         if let Some(first) = contents.first_mut() {
@@ -279,27 +287,37 @@ impl Graph {
     }
 }
 
-/// Types of the results of an operator whose signature holds, and the guards that it needs.
-fn infer_with_guards(
-    op: OpId,
-    attrs: &Attrs,
-    args: &[&TensorType],
-    loc: &str,
-) -> Result<(Vec<TensorType>, Vec<Guard>), OpError> {
+/// Types of an operator's results, and the conditions with their texts that it needs and that could not be proven.
+pub type Inferred = (Vec<TensorType>, Vec<(Cond, String)>);
+
+/// Checks the signature of an operator on arguments of these types, and infers.
+pub fn infer(op: OpId, attrs: &Attrs, args: &[&TensorType]) -> Result<Inferred, OpError> {
+    check_signature(op, attrs, args.len())?;
     let cx = InferCx { args, attrs, guards: RefCell::default() };
     let types = (op.def().infer)(&cx)?;
-    let guards = cx.guards.into_inner().into_iter().map(|(cond, text)| {
-        let message = if loc.is_empty() { text } else { format!("{} {loc:?}: {text}", op.name()) };
-        Guard { cond, message }
+    let conditions = cx.guards.into_inner();
+    let compared = conditions.iter().flat_map(|(cond, _)| match cond {
+        Cond::Eq(a, b) | Cond::Le(a, b) | Cond::Broadcast(a, b) => [a, b],
     });
-    Ok((types, guards.collect()))
+    if !types.iter().flat_map(|ty| &ty.shape).chain(compared).all(Dim::is_sane) {
+        return Err("an extent overflows, or is too complex an expression".into());
+    }
+    Ok((types, conditions))
+}
+
+/// A condition of an operator as the user sees it.
+fn guard(op: OpId, loc: &str, (cond, text): (Cond, String)) -> Guard {
+    let message = if loc.is_empty() { text } else { format!("{} {loc:?}: {text}", op.name()) };
+    Guard { cond, message }
 }
 
 /// The guards that the operators of a graph need by themselves.
 pub(crate) fn implied_guards(graph: &Graph) -> Vec<Guard> {
     let of = |node: &Node| {
         let tys: Vec<&TensorType> = node.args.iter().map(|a| graph.ty(*a)).collect();
-        infer_with_guards(node.op, &node.attrs, &tys, &node.loc).map(|(_, guards)| guards).unwrap_or_default()
+        let conditions =
+            infer(node.op, &node.attrs, &tys).map(|(_, conditions)| conditions).unwrap_or_default();
+        conditions.into_iter().map(|condition| guard(node.op, &node.loc, condition)).collect::<Vec<_>>()
     };
     graph.nodes.iter().flat_map(of).collect()
 }

@@ -7,7 +7,7 @@ use crate::attrs::{Attr, Attrs};
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::graph::{Cond, ConstData, ConstId, Def, Graph, Node, SymbolSource, ValueId};
-use crate::op::{EvalCx, OpError, OpId, TensorType};
+use crate::op::{EvalCx, InferCx, OpError, OpId, TensorType};
 use crate::tensor::{Tensor, numel};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -226,10 +226,55 @@ fn eval_op(
 /// Infers and evaluates one operator on concrete arguments.
 pub fn eval(op: OpId, attrs: &Attrs, args: &[Tensor]) -> Result<Vec<Tensor>, OpError> {
     let tys: Vec<TensorType> = args.iter().map(type_of).collect();
-    let types = crate::verify::infer(op, attrs, &tys.iter().collect::<Vec<_>>())?;
+    let (types, _) = crate::graph::infer(op, attrs, &tys.iter().collect::<Vec<_>>())?;
     let none = Binding::new();
     let outs = types.iter().map(|t| resolve_type(t, &none)).collect::<Result<Vec<_>, _>>()?;
     eval_op(op, &resolve_attrs(attrs, &none)?, args, &outs)
+}
+
+/// Operators that the reference semantics compute with functions of the host's C library.
+const HOST_FUNCTIONS: &[&str] = &[
+    "exp",
+    "log",
+    "sin",
+    "cos",
+    "tan",
+    "asin",
+    "acos",
+    "atan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "asinh",
+    "acosh",
+    "atanh",
+    "pow",
+    "erf",
+    "sigmoid",
+    "softmax",
+    "gelu",
+    "silu",
+    "attention",
+];
+
+/// Whether the last bits of an evaluation depend on the machine: C libraries differ in them, and one library chooses by
+/// processor. Such a result must not become a constant of an engine.
+///
+/// Narrower floats hide the difference: they are rounded once from f64, and the libraries agree in 29 bits more.
+pub fn depends_on_host(op: OpId, outs: &[TensorType]) -> bool {
+    outs.iter().any(|ty| ty.dtype == DType::F64) && HOST_FUNCTIONS.contains(&op.name())
+}
+
+/// Elements that one evaluation of an operator reads, computes and writes; `None` where that is not a number.
+pub fn eval_cost(op: OpId, attrs: &Attrs, args: &[&TensorType], outs: &[TensorType]) -> Option<u64> {
+    let cx = InferCx { args, attrs, guards: Default::default() };
+    let elems = |ty: &TensorType| ty.numel().as_const().and_then(|n| u64::try_from(n).ok());
+    let work = outs.first().map_or(Some(0), |out| (op.def().work)(&cx, out).flops.as_const());
+    let mut cost = u64::try_from(work?).ok()?;
+    for ty in args.iter().copied().chain(outs) {
+        cost = cost.checked_add(elems(ty)?)?;
+    }
+    Some(cost)
 }
 
 fn type_of(tensor: &Tensor) -> TensorType {

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod attrs;
+pub mod budget;
 pub mod dim;
 pub mod dtype;
 pub mod egraph;

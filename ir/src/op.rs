@@ -33,6 +33,11 @@ impl TensorType {
         crate::dim::product(&self.shape)
     }
 
+    /// Bytes of a tensor of this type, if its extents are constant and that fits.
+    pub fn bytes(&self) -> Option<usize> {
+        self.numel().as_usize()?.checked_mul(self.dtype.size())
+    }
+
     /// Extents as numbers, if all are constant.
     pub fn concrete(&self) -> Option<Vec<usize>> {
         self.shape.iter().map(Dim::as_usize).collect()

@@ -25,13 +25,12 @@
 //! Contents
 //! - only integer and bool values of a constant number of elements have contents, one dim an element.
 
+use crate::Attr;
 use crate::dim::Dim;
 use crate::dtype::DType;
-use crate::graph::{Cond, Const, ConstData, ConstId, Def, Graph, SymbolSource, ValueId, check_signature};
-use crate::op::{InferCx, OpError, OpId, TensorType};
+use crate::graph::{Cond, Const, ConstData, ConstId, Def, Graph, SymbolSource, ValueId, infer};
+use crate::op::{OpError, OpId, TensorType};
 use crate::tensor::numel;
-use crate::{Attr, Attrs};
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -66,12 +65,6 @@ struct Verifier<'a> {
     found: Vec<Violation>,
     /// Values defined by what was checked so far.
     seen: BTreeSet<ValueId>,
-}
-
-/// The results' types of an operator on these arguments, after checking its signature.
-pub(crate) fn infer(op: OpId, attrs: &Attrs, args: &[&TensorType]) -> Result<Vec<TensorType>, OpError> {
-    check_signature(op, attrs, args.len())?;
-    (op.def().infer)(&InferCx { args, attrs, guards: RefCell::default() })
 }
 
 impl Verifier<'_> {
@@ -160,7 +153,7 @@ impl Verifier<'_> {
                 known_op(*op)?;
                 let tys: Vec<&TensorType> =
                     args.iter().map(|a| &self.graph.consts[a.0 as usize].ty).collect();
-                let types = infer(*op, attrs, &tys).map_err(|e| format!("{}: {e}", op.name()))?;
+                let (types, _) = infer(*op, attrs, &tys).map_err(|e| format!("{}: {e}", op.name()))?;
                 match types.get(*out) {
                     Some(got) if got == ty => Ok(()),
                     Some(got) => Err(format!("its recipe gives {got}, not {ty}")),
@@ -249,7 +242,7 @@ impl Verifier<'_> {
     fn types(&self, node: &crate::Node) -> Result<(), OpError> {
         known_op(node.op)?;
         let tys: Option<Vec<&TensorType>> = node.args.iter().map(|a| self.ty(*a)).collect();
-        let types = infer(node.op, &node.attrs, &tys.ok_or("an argument does not exist")?)?;
+        let (types, _) = infer(node.op, &node.attrs, &tys.ok_or("an argument does not exist")?)?;
         if types.len() != node.outs.len() {
             return Err(format!("has {} results, but {} values", types.len(), node.outs.len()));
         }

@@ -1,6 +1,7 @@
 //! Properties of every operator and of the dims: inference against evaluation, e-graph and text round trips.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use autoglm_ir::budget::FoldLimits;
 use autoglm_ir::egraph::{self, ENode};
 use autoglm_ir::ops::OPS;
 use autoglm_ir::{Attr, Attrs, DType, Dim, Graph, OpId, Tensor, TensorType, interp, text, verify};
@@ -173,7 +174,7 @@ fn samples_survive_the_text_and_the_e_graph() {
         let parsed = text::parse(&printed).unwrap_or_else(|e| panic!("{printed}: {e:?}"));
         assert_eq!(text::print(&parsed), printed);
         assert_eq!(verify::verify(&parsed), []);
-        let (egraph, classes) = egraph::from_graph(&g).unwrap();
+        let (egraph, classes) = egraph::from_graph(&g, FoldLimits::default()).unwrap();
         assert!(egraph.analysis.poison.is_empty(), "{op:?} {sample}: {:?}", egraph.analysis.poison);
         let outputs: Vec<_> = g.outputs.iter().map(|o| classes[o.value.0 as usize]).collect();
         let pick = |id| egraph[id].nodes.first().cloned();
@@ -186,7 +187,7 @@ fn samples_survive_the_text_and_the_e_graph() {
 fn unions_of_different_types_are_poison() {
     let g =
         text::parse("graph @g (%x: f32[2,N], %y: f32[N]) { %0 = neg %x %1 = neg %y return %0, %1 }").unwrap();
-    let (mut egraph, classes) = egraph::from_graph(&g).unwrap();
+    let (mut egraph, classes) = egraph::from_graph(&g, FoldLimits::default()).unwrap();
     egraph.union(classes[2], classes[3]);
     egraph.rebuild();
     assert_eq!(egraph.analysis.poison.len(), 1);
@@ -198,7 +199,7 @@ fn a_rewrite_runs_and_cyclic_choices_are_refused() {
         "graph @g (%x: f32[2,N]) { %0 = neg %x loc \"a\" %1 = neg %0 loc \"b\" return %1 as \"y\" }",
     )
     .unwrap();
-    let (egraph, classes) = egraph::from_graph(&g).unwrap();
+    let (egraph, classes) = egraph::from_graph(&g, FoldLimits::default()).unwrap();
     let rule = egg::Rewrite::<ENode, egraph::Facts>::new(
         "neg-neg",
         "(neg {} (neg {} ?x))".parse::<egg::Pattern<_>>().unwrap(),
@@ -301,4 +302,23 @@ fn damaged_texts_do_not_panic() {
             verify::verify(&g);
         }
     }
+}
+
+/// What a hostile model can build node by node must not grow without bound.
+#[test]
+fn dims_stop_growing() {
+    let sum = |i: usize| &Dim::sym(&format!("a{i}")) + &Dim::sym(&format!("b{i}"));
+    let product = (0..1000).fold(Dim::from(1), |p, i| &p * &sum(i));
+    let tower = (0..1000).fold(Dim::sym("a@0"), |d, _| d.larger(&d.modulo(&3.into()).unwrap()));
+    let power = (0..100_000).fold(Dim::from(1), |p, _| &p * &Dim::sym("a"));
+    let total = (0..100_000).fold(Dim::from(0), |s, i| &s + &Dim::sym(&format!("a{}", i % 1000)));
+    for dim in [product, tower, power, total] {
+        assert!(!dim.is_sane() && dim.to_string().len() < 10);
+        // Nothing is known of it: not even that it is equal to itself.
+        assert_eq!((&dim - &dim).as_const(), None);
+        assert_eq!(dim.equals(&dim).as_const(), None);
+        assert_eq!(dim.floor_div(&dim).and_then(|q| q.as_const()), None);
+        assert!(!(&dim * &Dim::from(0)).is_sane());
+    }
+    assert!((0..8).fold(Dim::from(1), |p, i| &p * &sum(i)).is_sane());
 }

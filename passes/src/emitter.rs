@@ -1,9 +1,10 @@
 //! Builds a graph from another one, simplifying on the way.
 
 use crate::{Options, fold, simplify};
+use autoglm_ir::budget::FoldBudget;
 use autoglm_ir::graph::Output;
-use autoglm_ir::{Attrs, Const, Def, Graph, Node, OpId, ValueId};
-use std::collections::HashMap;
+use autoglm_ir::{Attrs, Const, ConstData, ConstId, Def, Graph, Node, OpId, ValueId};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// What a node computes: nodes with equal keys have equal results.
@@ -19,8 +20,8 @@ pub struct Emitter<'o> {
     simplify: bool,
     /// Looked up, never iterated: the order of a hash map must not reach the result.
     known: HashMap<Key, Vec<ValueId>>,
-    /// Bytes of constants that folding made so far.
-    pub(crate) folded_bytes: usize,
+    /// What folding has spent.
+    pub(crate) budget: FoldBudget,
 }
 
 impl<'o> Emitter<'o> {
@@ -39,7 +40,16 @@ impl<'o> Emitter<'o> {
             graph.values[new.0 as usize].content = value.content.clone();
             map[input.0 as usize] = Some(new);
         }
-        (Emitter { graph, options, simplify, known: HashMap::new(), folded_bytes: 0 }, map)
+        (
+            Emitter {
+                graph,
+                options,
+                simplify,
+                known: HashMap::new(),
+                budget: FoldBudget::new(options.fold),
+            },
+            map,
+        )
     }
 
     /// The results of `op`: simplified, folded, an existing equal node, or a new node.
@@ -85,10 +95,10 @@ impl<'o> Emitter<'o> {
 
     /// Copies a constant of `old`, with those it is computed from, once.
     fn copy_const(&mut self, old: &Graph, value: ValueId, consts: &mut ConstMap) -> Option<ValueId> {
-        let Def::Const(id) = old.value(value).def else { return None };
-        let content = old.value(value).content.clone();
-        let constant = consts.import(old, id, &mut self.graph)?;
-        Some(self.graph.add_lazy_const(&old.value(value).name, constant, content))
+        let value = old.value(value);
+        let Def::Const(id) = value.def else { return None };
+        let new = consts.import(old, id, &mut self.graph, &mut self.budget)?;
+        Some(self.graph.add_const_value(&value.name, new, value.content.clone()))
     }
 
     /// The value in this graph of a value of `old`.
@@ -113,34 +123,50 @@ impl<'o> Emitter<'o> {
 /// Which constants of the old graph are where in the new one.
 #[derive(Default)]
 pub struct ConstMap {
-    done: HashMap<autoglm_ir::ConstId, autoglm_ir::ConstId>,
+    done: HashMap<ConstId, ConstId>,
 }
 
 impl ConstMap {
-    /// The constant with its recipe's arguments renumbered; arguments are appended to `new` without a value.
-    fn import(&mut self, old: &Graph, id: autoglm_ir::ConstId, new: &mut Graph) -> Option<Const> {
-        let constant = old.consts.get(id.0 as usize)?;
-        let autoglm_ir::ConstData::Recipe { op, attrs, args, out } = &constant.data else {
-            return Some(constant.clone());
-        };
-        let mut new_args = Vec::with_capacity(args.len());
-        for arg in args {
-            // Recipes refer only to earlier constants, so this ends.
-            let at = match self.done.get(arg) {
-                Some(at) => *at,
-                None if arg.0 < id.0 => {
-                    let c = self.import(old, *arg, new)?;
-                    let at = autoglm_ir::ConstId(new.consts.len() as u32);
-                    new.consts.push(c);
-                    self.done.insert(*arg, at);
-                    at
-                }
-                None => return None,
-            };
-            new_args.push(at);
+    /// The constant in the new graph, copied there with all that its recipe is made from.
+    ///
+    /// Recipes refer to earlier constants only, so ascending order puts arguments first. A stack rather than recursion,
+    /// because chains of recipes may be long.
+    fn import(
+        &mut self,
+        old: &Graph,
+        id: ConstId,
+        new: &mut Graph,
+        budget: &mut FoldBudget,
+    ) -> Option<ConstId> {
+        let (mut needed, mut stack) = (BTreeSet::new(), vec![id]);
+        while let Some(c) = stack.pop() {
+            if self.done.contains_key(&c) || !needed.insert(c) {
+                continue;
+            }
+            if let ConstData::Recipe { args, .. } = &old.consts.get(c.0 as usize)?.data {
+                stack.extend(args);
+            }
         }
-        let data = autoglm_ir::ConstData::Recipe { op: *op, attrs: attrs.clone(), args: new_args, out: *out };
-        Some(Const { ty: constant.ty.clone(), data })
+        for c in needed {
+            let copy = self.copy(old.consts.get(c.0 as usize)?, new, budget)?;
+            self.done.insert(c, copy);
+        }
+        self.done.get(&id).copied()
+    }
+
+    fn copy(&self, constant: &Const, new: &mut Graph, budget: &mut FoldBudget) -> Option<ConstId> {
+        let at = ConstId(new.consts.len() as u32);
+        let mut constant = constant.clone();
+        if let ConstData::Recipe { op, attrs, args, .. } = &mut constant.data {
+            for arg in args.iter_mut() {
+                *arg = *self.done.get(arg)?;
+            }
+            let price = budget.price(&new.consts, *op, attrs, args, std::slice::from_ref(&constant.ty))?;
+            budget.spend(&price);
+            budget.is_recipe(at, &price);
+        }
+        new.consts.push(constant);
+        Some(at)
     }
 }
 
@@ -163,7 +189,24 @@ pub(crate) type Rewrite<'r> =
     &'r mut dyn FnMut(&mut Emitter<'_>, &Node, Vec<ValueId>) -> Result<Vec<ValueId>, String>;
 
 /// Rebuilds the live part of a graph; `rewrite` gives the results of a node from its new arguments.
+///
+/// Nodes that a rewrite left without a use are not in the result.
 pub(crate) fn rebuild(
+    old: &Graph,
+    options: &Options,
+    simplify: bool,
+    rewrite: Rewrite<'_>,
+) -> Result<Graph, String> {
+    let graph = rebuild_once(old, options, simplify, rewrite)?;
+    if live_nodes(&graph).iter().all(|live| *live) {
+        return Ok(graph);
+    }
+    rebuild_once(&graph, options, simplify, &mut |emitter, node, args| {
+        emitter.emit(node.op, node.attrs.clone(), args, &node.loc)
+    })
+}
+
+fn rebuild_once(
     old: &Graph,
     options: &Options,
     simplify: bool,

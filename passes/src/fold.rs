@@ -4,9 +4,9 @@
 //! only if the final graph still uses it. A small integer value whose elements are known becomes a constant or `dims`.
 
 use crate::Emitter;
-use autoglm_ir::op::{InferCx, TensorType};
+use autoglm_ir::budget::AT_ONCE_WORK_MAX;
+use autoglm_ir::op::TensorType;
 use autoglm_ir::{Attr, Attrs, Const, ConstData, ConstId, Dim, OpId, Tensor, ValueId, interp};
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 /// Up to this many elements in and out, a node over constants is computed at once.
@@ -19,7 +19,8 @@ pub(crate) fn fold(
     attrs: &Attrs,
     args: &[ValueId],
 ) -> Result<Option<Vec<ValueId>>, String> {
-    let types = infer(emitter, op, attrs, args)?;
+    let tys: Vec<&TensorType> = args.iter().map(|a| emitter.graph.ty(*a)).collect();
+    let (types, _) = autoglm_ir::graph::infer(op, attrs, &tys)?;
     let consts: Option<Vec<ConstId>> = args.iter().map(|a| emitter.graph.constant(*a)).collect();
     let concrete =
         attrs.iter().all(|(_, a)| !matches!(a, Attr::Dims(d) if d.iter().any(|d| d.as_const().is_none())));
@@ -32,17 +33,6 @@ pub(crate) fn fold(
     Ok(None)
 }
 
-fn infer(
-    emitter: &Emitter<'_>,
-    op: OpId,
-    attrs: &Attrs,
-    args: &[ValueId],
-) -> Result<Vec<TensorType>, String> {
-    let tys: Vec<&TensorType> = args.iter().map(|a| emitter.graph.ty(*a)).collect();
-    autoglm_ir::graph::check_signature(op, attrs, args.len())?;
-    (op.def().infer)(&InferCx { args: &tys, attrs, guards: RefCell::default() })
-}
-
 fn fold_constants(
     emitter: &mut Emitter<'_>,
     op: OpId,
@@ -50,28 +40,37 @@ fn fold_constants(
     consts: &[ConstId],
     types: Vec<TensorType>,
 ) -> Result<Option<Vec<ValueId>>, String> {
-    let bytes = |t: &TensorType| t.numel().as_usize().and_then(|n| n.checked_mul(t.dtype.size()));
-    let Some(made) = types.iter().map(bytes).sum::<Option<usize>>() else { return Ok(None) };
-    let total = emitter.folded_bytes.saturating_add(made);
-    if made > emitter.options.fold_bytes_max || total > emitter.options.fold_total_bytes_max {
+    if interp::depends_on_host(op, &types) {
         return Ok(None);
     }
+    let priced = emitter.budget.price(&emitter.graph.consts, op, attrs, consts, &types);
+    let Some(price) = priced.filter(|price| emitter.budget.admits(price)) else { return Ok(None) };
     let elems = |t: &TensorType| t.numel().as_usize().unwrap_or(usize::MAX);
-    let inputs: usize =
-        consts.iter().map(|c| elems(&emitter.graph.consts[c.0 as usize].ty)).fold(0, usize::saturating_add);
+    let inputs = consts.iter().map(|c| elems(&emitter.graph.consts[c.0 as usize].ty));
+    let inputs = inputs.fold(0, usize::saturating_add);
     let outputs: usize = types.iter().map(elems).fold(0, usize::saturating_add);
-    emitter.folded_bytes = total;
-    if inputs.max(outputs) <= EAGER_ELEMS_MAX {
-        let args =
-            consts.iter().map(|c| interp::const_tensor(&emitter.graph, *c)).collect::<Result<Vec<_>, _>>()?;
-        let outs = interp::eval(op, attrs, &args)?;
-        return Ok(Some(outs.into_iter().map(|t| emitter.graph.add_const("", t)).collect()));
+    emitter.budget.spend(&price);
+    if inputs.max(outputs) <= EAGER_ELEMS_MAX && price.own <= AT_ONCE_WORK_MAX {
+        return Ok(evaluate(emitter, op, attrs, consts)
+            .map(|outs| outs.into_iter().map(|t| emitter.graph.add_const("", t)).collect()));
     }
-    let make = |(out, ty): (usize, TensorType)| {
+    let mut values = Vec::with_capacity(types.len());
+    for (out, ty) in types.into_iter().enumerate() {
         let data = ConstData::Recipe { op, attrs: attrs.clone(), args: consts.to_vec(), out };
-        emitter.graph.add_lazy_const("", Const { ty, data }, None)
-    };
-    Ok(Some(types.into_iter().enumerate().map(make).collect()))
+        let value = emitter.graph.add_lazy_const("", Const { ty, data }, None);
+        if let Some(constant) = emitter.graph.constant(value) {
+            emitter.budget.is_recipe(constant, &price);
+        }
+        values.push(value);
+    }
+    Ok(Some(values))
+}
+
+/// The results of an operator on constants; none where it has none, such as for an index that is out of range: that is
+/// the model's error, which a run of the node reports.
+fn evaluate(emitter: &Emitter<'_>, op: OpId, attrs: &Attrs, consts: &[ConstId]) -> Option<Vec<Tensor>> {
+    let args = consts.iter().map(|c| interp::const_tensor(&emitter.graph, *c));
+    interp::eval(op, attrs, &args.collect::<Result<Vec<_>, _>>().ok()?).ok()
 }
 
 /// A value whose elements are known becomes a constant, or `dims` where they depend on symbols.

@@ -67,7 +67,7 @@ fn sink(e: &mut Emitter<'_>, node: &Node, args: &[ValueId]) -> Result<Option<Val
     let attrs = match name {
         _ if elementwise => node.attrs.clone(),
         "concat" => {
-            let Some(axis) = TO_LAST.iter().position(|a| *a == node.attrs.int("axis")) else {
+            let Some(axis) = TO_LAST.iter().position(|a| *a == from_start(node.attrs.int("axis"))) else {
                 return Ok(None);
             };
             node.attrs.with("axis", Attr::Int(axis as i64))
@@ -77,8 +77,10 @@ fn sink(e: &mut Emitter<'_>, node: &Node, args: &[ValueId]) -> Result<Option<Val
                 |n| Attr::Dims(TO_LAST.iter().map(|a| node.attrs.dims(n)[*a as usize].clone()).collect());
             node.attrs.with("before", moved("before")).with("after", moved("after"))
         }
+        // A sum or product over other strides adds in another order.
+        "reduce_sum" | "reduce_prod" if e.options.strict => return Ok(None),
         "reduce_sum" | "reduce_max" | "reduce_min" | "reduce_prod" if node.attrs.flag("keepdims") => {
-            let axes = node.attrs.ints("axes");
+            let axes: Vec<i64> = node.attrs.ints("axes").iter().map(|a| from_start(*a)).collect();
             let moved = (0..4i64).filter(|i| axes.contains(&TO_LAST[*i as usize])).collect();
             node.attrs.with("axes", Attr::Ints(moved))
         }
@@ -94,6 +96,11 @@ fn sink(e: &mut Emitter<'_>, node: &Node, args: &[ValueId]) -> Result<Option<Val
     }
     let out = e.emit(node.op, attrs, moved, &node.loc)?[0];
     e.op("transpose", perm(TO_FIRST), vec![out], &node.loc).map(Some)
+}
+
+/// An axis of four counted from the start; negative ones count from the end.
+fn from_start(axis: i64) -> i64 {
+    if axis < 0 { axis + 4 } else { axis }
 }
 
 /// The channels-last form of an argument of at most four dimensions.

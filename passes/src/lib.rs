@@ -4,88 +4,88 @@
 #![forbid(unsafe_code)]
 
 mod canonicalise;
+pub mod egraph;
 mod emitter;
 mod fold;
-mod fold_conv;
 mod layout;
+mod manager;
+pub mod rules;
 mod simplify;
 
 use autoglm_ir::Graph;
+use autoglm_ir::budget::FoldLimits;
 
 pub use emitter::{Emitter, live_nodes};
+pub use manager::{PassError, Step, run, run_all};
 
 /// What a pass may not change, and what it may spend.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Largest constant that folding may create, in bytes.
-    pub fold_bytes_max: usize,
-    /// Sum of all constants that folding may create, in bytes.
-    pub fold_total_bytes_max: usize,
+    /// What constant folding may spend.
+    pub fold: FoldLimits,
     /// Only rules that leave every result bit for bit as it was.
     pub strict: bool,
 }
 
-impl Default for Options {
-    fn default() -> Options {
-        Options { fold_bytes_max: 64 << 20, fold_total_bytes_max: 4 << 30, strict: false }
-    }
-}
-
-/// A pass failed: which, and why.
-#[derive(Debug, thiserror::Error)]
-#[error("pass `{pass}`: {message}")]
-pub struct PassError {
-    /// Name of the pass.
-    pub pass: &'static str,
-    /// What went wrong.
-    pub message: String,
-}
-
 /// A pass.
+#[derive(Debug)]
 pub struct Pass {
     /// Name on the command line and in dumps.
     pub name: &'static str,
     /// What it does, one line.
     pub doc: &'static str,
     /// The transformation.
-    pub run: fn(&Graph, &Options) -> Result<Graph, String>,
+    pub run: fn(&Graph, &Options) -> Result<Done, String>,
+}
+
+/// What a pass made.
+#[derive(Debug)]
+pub struct Done {
+    /// The new graph.
+    pub graph: Graph,
+    /// Why it is as it is, from a pass that weighs alternatives.
+    pub explanation: Option<egraph::Explanation>,
+}
+
+impl From<Graph> for Done {
+    fn from(graph: Graph) -> Done {
+        Done { graph, explanation: None }
+    }
 }
 
 /// The passes of a compile, in order. Canonicalisation comes first so that later patterns have one form to match; the
 /// layout pass inserts transposes which the last canonicalisation cancels.
-pub static PIPELINE: &[&Pass] = &[&CANONICALISE, &FOLD_CONV, &LAYOUT, &CLEAN_UP];
+pub static PIPELINE: &[&Pass] = &[&CANONICALISE, &OPTIMISE, &LAYOUT, &CLEAN_UP];
 
 /// Identities, shape and constant folding, common subexpressions, dead code.
 pub static CANONICALISE: Pass = Pass {
     name: "canonicalise",
     doc: "identities, shape and constant folding, common subexpressions, dead code",
-    run: canonicalise::run,
+    run: |graph, options| canonicalise::run(graph, options).map(Done::from),
 };
 
-/// Scales and biases after a convolution become part of it.
-pub static FOLD_CONV: Pass = Pass {
-    name: "fold-conv",
-    doc: "constant scales and biases after a convolution go into its weights (reassociates)",
-    run: fold_conv::run,
+/// Equality saturation.
+pub static OPTIMISE: Pass = Pass {
+    name: "optimise",
+    doc: "equality saturation with the rules of docs/rules.md, extraction of the cheapest graph, merged products",
+    run: egraph::run,
 };
 
 /// Channels last for convolutions and pools.
-pub static LAYOUT: Pass =
-    Pass { name: "layout", doc: "convolutions and pools compute channels-last", run: layout::run };
+pub static LAYOUT: Pass = Pass {
+    name: "layout",
+    doc: "convolutions and pools compute channels-last",
+    run: |graph, options| layout::run(graph, options).map(Done::from),
+};
 
 /// Canonicalisation again, after layout.
 pub static CLEAN_UP: Pass = Pass {
     name: "clean-up",
     doc: "canonicalise again: cancels the transposes that layout left",
-    run: canonicalise::run,
+    run: |graph, options| canonicalise::run(graph, options).map(Done::from),
 };
 
 /// A pass by name.
 pub fn by_name(name: &str) -> Option<&'static Pass> {
     PIPELINE.iter().copied().find(|p| p.name == name)
-}
-
-/// Runs one pass and checks its result.
-pub fn run(pass: &Pass, graph: &Graph, options: &Options) -> Result<Graph, PassError> {
-    (pass.run)(graph, options).map_err(|message| PassError { pass: pass.name, message })
 }

@@ -2,7 +2,8 @@
 #![allow(clippy::print_stdout, reason = "the table is this program's result")]
 
 use autoglm_runtime::cpu::kernels::{
-    ConvArgs, KernelError, Kernels, MATMUL_SCRATCH, MatB, MatMulArgs, Part, View, conv, matmul,
+    ConvArgs, KernelError, Kernels, MATMUL_SCRATCH, MatB, MatMulArgs, Part, Pixels, RowView, View, conv,
+    matmul,
 };
 use autoglm_runtime::cpu::pack::{packed_conv_len, packed_gemm_len};
 use autoglm_runtime::cpu::{Isa, SharedMut};
@@ -90,7 +91,8 @@ impl Aligned {
 
 /// A matrix multiplication with packed or plain B.
 fn gemm(kernels: &Kernels, m: usize, n: usize, k: usize, packed: bool) -> Result<f64, KernelError> {
-    let args = MatMulArgs { batch: &[], m, k, n, a: View::dense(k), b: View::dense(n) };
+    let args =
+        MatMulArgs { batch: &[], m, k, n, a: View::dense(k), b: View::dense(n), out: RowView::dense(n) };
     let (a, b) = (Aligned::new(m * k), Aligned::new(packed_gemm_len(k, n).unwrap_or(0)));
     let (mut out, mut scratch) = (Aligned::new(m * n), Aligned::new(MATMUL_SCRATCH));
     let out = SharedMut::new(out.get_mut());
@@ -121,6 +123,8 @@ fn convolution(
         stride: [1, 1],
         dilation: [1, 1],
         groups,
+        x: Pixels::dense([size + kernel - 1; 2], channels),
+        out: Pixels::dense([size; 2], channels),
     };
     let foot = args.footprint()?;
     let x = Aligned::new(foot.x.len());

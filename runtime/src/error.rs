@@ -3,6 +3,7 @@
 //! Messages name the place, the value found and the value wanted; the stable code is in [`EngineError::code`] and
 //! [`RunError::code`], so that callers need not parse text.
 
+use crate::codes;
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -59,6 +60,12 @@ pub enum EngineError {
         /// Recorded.
         want: String,
     },
+    /// A byte between sections, which no hash covers, is not zero.
+    #[error("padding byte at {at} is not zero: the file is damaged")]
+    Padding {
+        /// Where, from the start of the file.
+        at: u64,
+    },
     /// More than this runtime accepts.
     #[error("{what}: {value} exceeds the limit of {limit}")]
     Limit {
@@ -94,20 +101,21 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    /// The stable code, for example `E0507`.
+    /// The stable code, one of [`codes`].
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Io { .. } => "E0501",
-            Self::Magic { .. } => "E0502",
-            Self::Version { .. } => "E0503",
-            Self::Length { .. } => "E0504",
-            Self::Layout(_) => "E0505",
-            Self::Hash { .. } => "E0506",
-            Self::Limit { .. } => "E0507",
-            Self::Decode { .. } => "E0508",
-            Self::Program { .. } => "E0509",
-            Self::Manifest(_) => "E0510",
-            Self::Write(_) => "E0511",
+            Self::Io { .. } => codes::ENGINE_IO,
+            Self::Magic { .. } => codes::ENGINE_MAGIC,
+            Self::Version { .. } => codes::ENGINE_VERSION,
+            Self::Length { .. } => codes::ENGINE_LENGTH,
+            Self::Layout(_) => codes::ENGINE_LAYOUT,
+            Self::Hash { .. } => codes::ENGINE_HASH,
+            Self::Limit { .. } => codes::ENGINE_LIMIT,
+            Self::Decode { .. } => codes::ENGINE_DECODE,
+            Self::Program { .. } => codes::ENGINE_PROGRAM,
+            Self::Manifest(_) => codes::ENGINE_MANIFEST,
+            Self::Write(_) => codes::ENGINE_WRITE,
+            Self::Padding { .. } => codes::ENGINE_PADDING,
         }
     }
 }
@@ -146,7 +154,7 @@ pub enum RunError {
         help: String,
     },
     /// A condition of the model on its inputs does not hold.
-    #[error("{message} ({left} vs {right})")]
+    #[error("{message} ({left} vs {right}){given}")]
     Guard {
         /// The model's message.
         message: String,
@@ -154,6 +162,8 @@ pub enum RunError {
         left: i64,
         /// Right value.
         right: i64,
+        /// The named extents that the message speaks of, with their values and inputs; empty if there is none.
+        given: String,
     },
     /// Size arithmetic went wrong.
     #[error("size computation: {0}")]
@@ -176,6 +186,18 @@ pub enum RunError {
         /// How much.
         want: u64,
         /// How much there may be.
+        limit: u64,
+    },
+    /// More arithmetic than allowed.
+    #[error(
+        "step {step:?}: the run needs {want} operations up to here, the limit is {limit}: use smaller inputs or raise the limit"
+    )]
+    Work {
+        /// The step at which the limit is exceeded.
+        step: String,
+        /// Operations of the steps up to and with this one.
+        want: u64,
+        /// How many there may be.
         limit: u64,
     },
     /// The allocator refused.
@@ -203,20 +225,21 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// The stable code, for example `E0603`.
+    /// The stable code, one of [`codes`].
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Unsupported { .. } => "E0599",
-            Self::Count { .. } => "E0601",
-            Self::Tensor { .. } => "E0602",
-            Self::Index { .. } => "E0603",
-            Self::Guard { .. } => "E0604",
-            Self::Shape(_) => "E0605",
-            Self::Memory { .. } => "E0606",
-            Self::OutOfMemory(_) => "E0607",
-            Self::Footprint { .. } => "E0608",
-            Self::Panic(_) => "E0609",
-            Self::Threads { .. } => "E0610",
+            Self::Unsupported { .. } => codes::RUN_UNSUPPORTED,
+            Self::Count { .. } => codes::RUN_COUNT,
+            Self::Tensor { .. } => codes::RUN_TENSOR,
+            Self::Index { .. } => codes::RUN_INDEX,
+            Self::Guard { .. } => codes::RUN_GUARD,
+            Self::Shape(_) => codes::RUN_SHAPE,
+            Self::Memory { .. } => codes::RUN_MEMORY,
+            Self::OutOfMemory(_) => codes::RUN_OUT_OF_MEMORY,
+            Self::Footprint { .. } => codes::RUN_FOOTPRINT,
+            Self::Panic(_) => codes::RUN_PANIC,
+            Self::Threads { .. } => codes::RUN_THREADS,
+            Self::Work { .. } => codes::RUN_WORK,
         }
     }
 }

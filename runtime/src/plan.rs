@@ -8,7 +8,7 @@ use crate::error::RunError;
 use crate::memory::{ALIGN, Place, Region};
 use crate::program::{Access, Program, Reg, Step, StepKind, Storage, ValueId};
 use crate::shape;
-use crate::steps::{self, Call, PlanCx};
+use crate::steps::{self, Call, PlanCx, Strided};
 use crate::tensor::{TensorRef, byte_len};
 use crate::tile::native::CodeCache;
 use crate::tile::{Instr, TileProgram};
@@ -21,6 +21,8 @@ pub struct Limits {
     pub max_memory: u64,
     /// Bytes of one tensor.
     pub max_tensor: u64,
+    /// Elementary operations of one run, as [`Call::work`] counts them.
+    pub max_work: u64,
 }
 
 /// Concrete extents and byte lengths of all values.
@@ -202,19 +204,21 @@ impl Classes {
         let mut classes = Self { of: vec![None; count], blocks: Vec::new(), output: Vec::new() };
         let mut taken = Vec::new();
         for (s, step) in program.steps.iter().enumerate() {
+            let in_place = InPlace::of(program, regs, sizes, step);
             taken.clear();
-            for (j, &out) in step.outs.iter().enumerate() {
+            for &out in &step.outs {
                 let id = out as usize;
                 if classes.of[id].is_some() {
                     continue;
                 }
-                let dying = step.args.iter().enumerate().find_map(|(i, &arg)| {
+                let dying = step.args.iter().find_map(|&arg| {
                     let root = roots[arg as usize];
                     let class = classes.of[root as usize]?;
                     let free = last[root as usize] == s as u32
                         && !taken.contains(&class)
                         && sizes.bytes(root) == sizes.bytes(out);
-                    (free && may_alias(program, regs, sizes, roots, step, i, j)).then_some(class)
+                    let allowed = |way: &InPlace| way.allows(program, roots, step, arg);
+                    (free && in_place.as_ref().is_some_and(allowed)).then_some(class)
                 });
                 let class = dying.unwrap_or_else(|| {
                     classes.blocks.push(Block { first: first[id], last: last[id], size: sizes.bytes(out) });
@@ -231,62 +235,104 @@ impl Classes {
     }
 }
 
-/// Whether output `out` of a step may be written over argument `arg`, provided that nothing reads the argument later.
-///
-/// True for pure maps that read the argument at exactly the element they write, through one dense access, and load it
-/// before they store. `roots` is each value's memory, as aliases share it.
-fn may_alias(
-    program: &Program,
-    regs: &[i64],
-    sizes: &Sizes,
-    roots: &[ValueId],
-    step: &Step,
-    arg: usize,
-    out: usize,
-) -> bool {
-    let StepKind::Tile { tile, dims, reads, writes } = &step.kind else { return false };
-    let Some(tile) = program.tiles.get(*tile as usize) else { return false };
-    let (Some(write), Some(&value)) = (writes.get(out), step.outs.get(out)) else { return false };
-    let elem_size = |id: ValueId| program.values.get(id as usize).map_or(0, |v| v.elem.size());
-    let root = step.args.get(arg).and_then(|&a| roots.get(a as usize));
-    // Every operand that looks at the same memory has to look at it the same way.
-    let same_way =
-        step.args.iter().enumerate().filter(|(_, a)| roots.get(**a as usize) == root).all(|(i, &a)| {
-            reads.get(i) == Some(write)
-                && elem_size(a) == elem_size(value)
-                && loads_before_store(tile, i as u16, out as u16)
-        });
-    tile.reduce_rank == 0
-        && same_way
-        && is_dense(write, dims, regs, sizes.bytes(value) / elem_size(value).max(1))
+/// The part of a step that computes each element of an output from elements of arguments.
+struct ElementMap {
+    tile: u32,
+    dims: Vec<i64>,
+    /// For each argument of the step its access; none if the step does more with it than to load it in the map.
+    reads: Vec<Option<Strided>>,
+    write: Strided,
 }
 
-/// Whether an element is read before anything is stored at its index: the loop stores once, after the load.
-fn loads_before_store(tile: &TileProgram, arg: u16, out: u16) -> bool {
-    if tile.body.iter().filter(|i| matches!(i, Instr::Store { .. })).count() != 1 {
-        return false;
+impl ElementMap {
+    fn of(step: &Step, regs: &[i64]) -> Option<Self> {
+        let numbers =
+            |of: &[Reg]| -> Option<Vec<i64>> { of.iter().map(|r| regs.get(*r as usize).copied()).collect() };
+        let strided = |access: &Access| -> Option<Strided> {
+            let offset = regs.get(access.offset as usize).copied()?;
+            Some(Strided { offset, strides: numbers(&access.strides)? })
+        };
+        let (tile, dims, own, reads, write) = match &step.kind {
+            StepKind::Tile { tile, dims, reads, writes } => {
+                (*tile, numbers(dims)?, 0, reads, strided(writes.first()?)?)
+            }
+            StepKind::MatMul { epilogue: Some(epilogue), batch, m, n, out, bias, .. } => {
+                let dims = numbers(&[batch.as_slice(), &[*m, *n]].concat())?;
+                (epilogue.tile, dims, 2 + usize::from(*bias), &epilogue.reads, strided(out)?)
+            }
+            StepKind::Conv {
+                epilogue: Some(epilogue), extents, out_extents: [oh, ow], m, out, bias, ..
+            } => {
+                let dims = numbers(&[extents[0], *oh, *ow, *m])?;
+                (epilogue.tile, dims, 2 + usize::from(*bias), &epilogue.reads, strided(out)?)
+            }
+            _ => return None,
+        };
+        let mut write = write;
+        if own > 0 {
+            // The columns of a contraction's output are neighbours.
+            write.strides.push(1);
+        }
+        let mut all = vec![None; own];
+        for read in reads {
+            all.push(Some(strided(read)?));
+        }
+        Some(Self { tile, dims, reads: all, write })
     }
-    let store = tile.body.iter().position(|i| matches!(i, Instr::Store { out: o, .. } if *o == out));
-    let load = tile.body.iter().rposition(|i| matches!(i, Instr::Load { arg: a } if *a == arg));
-    match (load, store) {
-        (Some(load), Some(store)) => load < store,
-        _ => true,
+}
+
+/// How a step may write its output over an argument that nothing reads later: a pure map or epilogue with one output, which
+/// it writes densely, once an element and after everything that it loads there.
+struct InPlace {
+    map: ElementMap,
+    elem_size: usize,
+}
+
+impl InPlace {
+    fn of(program: &Program, regs: &[i64], sizes: &Sizes, step: &Step) -> Option<Self> {
+        let [out] = step.outs.as_slice() else { return None };
+        let map = ElementMap::of(step, regs)?;
+        let elem_size = elem_size(program, *out);
+        let tile = program.tiles.get(map.tile as usize)?;
+        let dense = is_dense(&map.write, &map.dims, sizes.bytes(*out) / elem_size.max(1));
+        (dense && stores_last(tile)).then_some(Self { map, elem_size })
     }
+
+    /// Whether the output may be written over argument `arg`. `roots` is each value's memory, as aliases share it.
+    fn allows(&self, program: &Program, roots: &[ValueId], step: &Step, arg: ValueId) -> bool {
+        let root = roots.get(arg as usize);
+        // Every operand that looks at the same memory has to look at it the way the output does.
+        let shared = step.args.iter().enumerate().filter(|(_, a)| roots.get(**a as usize) == root);
+        let mut same = shared.map(|(i, &a)| {
+            let read = self.map.reads.get(i).and_then(Option::as_ref);
+            read == Some(&self.map.write) && elem_size(program, a) == self.elem_size
+        });
+        same.all(|same| same)
+    }
+}
+
+fn elem_size(program: &Program, id: ValueId) -> usize {
+    program.values.get(id as usize).map_or(0, |v| v.elem.size())
+}
+
+/// Whether a pure map has one store, and no load after it.
+fn stores_last(tile: &TileProgram) -> bool {
+    let mut accesses = tile.body.iter().filter(|i| matches!(i, Instr::Load { .. } | Instr::Store { .. }));
+    let first_store = accesses.find(|i| matches!(i, Instr::Store { .. }));
+    tile.reduce_rank == 0 && first_store.is_some() && accesses.next().is_none()
 }
 
 /// Whether an access visits elements `0..count` once each, in order.
-fn is_dense(access: &Access, dims: &[Reg], regs: &[i64], count: usize) -> bool {
-    let reg = |r: Reg| regs.get(r as usize).copied();
+fn is_dense(access: &Strided, dims: &[i64], count: usize) -> bool {
     let mut expected = 1i64;
     for (&dim, &stride) in dims.iter().zip(&access.strides).rev() {
-        let (Some(dim), Some(stride)) = (reg(dim), reg(stride)) else { return false };
         if dim != 1 && stride != expected {
             return false;
         }
         let Some(product) = expected.checked_mul(dim) else { return false };
         expected = product;
     }
-    reg(access.offset) == Some(0) && usize::try_from(expected) == Ok(count)
+    access.offset == 0 && usize::try_from(expected) == Ok(count)
 }
 
 /// A step that is ready to run.
@@ -338,15 +384,20 @@ impl Plan {
     ) -> Result<Self, RunError> {
         let Target { isa, workers, code } = *target;
         let mut regs = Vec::with_capacity(program.shape.ops.len());
-        shape::evaluate(&program.shape, inputs, &mut regs)?;
+        shape::evaluate(&program.shape, inputs, &mut regs)
+            .map_err(|e| shape::explained(e, &program.inputs, inputs))?;
         let sizes = Sizes::new(program, &regs, limits)?;
         check_inputs(program, &sizes, inputs)?;
         let memory = lay_out(program, &regs, &sizes, limits)?;
         let cx = PlanCx { program, regs: &regs, sizes: &sizes, isa, workers, code };
-        let mut scratch_bytes = 0usize;
+        let (mut scratch_bytes, mut work) = (0usize, 0u64);
         let mut steps = Vec::with_capacity(program.steps.len());
         for step in &program.steps {
             let call = steps::resolve(step, &cx)?;
+            work = work.saturating_add(call.work());
+            if work > limits.max_work {
+                return Err(RunError::Work { step: step.name.clone(), want: work, limit: limits.max_work });
+            }
             let parts = call.parts(workers).clamp(1, workers.max(1));
             let scratch = call.scratch_bytes().checked_next_multiple_of(ALIGN);
             let total = scratch.and_then(|s| s.checked_mul(parts));

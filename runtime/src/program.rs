@@ -162,6 +162,17 @@ pub struct Access {
     pub strides: Vec<Reg>,
 }
 
+/// What is done to each element of a contraction's result while it is in cache.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Epilogue {
+    /// Index into [`Program::tiles`]: a map (`reduce_rank` 0) with one store. `Load { arg: 0 }` is the element of the result
+    /// (after the bias); `Load { arg: i + 1 }` is the access `reads[i]` of the step's argument that follows the operands
+    /// and the bias.
+    pub tile: u32,
+    /// Accesses over the step's output extents (MatMul: batch.., m, n; Conv: n, oh, ow, m).
+    pub reads: Vec<Access>,
+}
+
 /// The kinds of step. Every kind has one module in `steps/` with its footprint and its execution.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum StepKind {
@@ -177,8 +188,8 @@ pub enum StepKind {
         /// One access an output.
         writes: Vec<Access>,
     },
-    /// f32 `out[b, m, n] = sum_k a[b, m, k] * B[b, k, n] + bias[n]`, out dense.
-    /// args: a, b, then bias[n] if `bias`.
+    /// f32 `out[b, m, n] = sum_k a[b, m, k] * B[b, k, n] + bias[n]`.
+    /// args: a, b, then bias[n] if `bias`, then those of the epilogue.
     MatMul {
         /// Batch extents, outermost first.
         batch: Vec<Reg>,
@@ -194,13 +205,25 @@ pub enum StepKind {
         b: Access,
         /// `b` is a constant in the packed layout `[ceil(n/32)][k][32]`, zero filled, without batch.
         b_packed: bool,
+        /// Strides over batch, then m; the columns of a row are neighbours. Its elements are distinct.
+        out: Access,
         /// A third argument holds the bias.
         bias: bool,
+        /// Applied to the result.
+        epilogue: Option<Epilogue>,
     },
-    /// f32 NHWC convolution without padding (a pad step comes before): args x[n,h,w,c], packed weights, bias[m]?;
-    /// out [n,oh,ow,m]. Weights, groups == 1: packed `[ceil(m/32)][kh*kw*c][32]`; depthwise (groups == c == m):
+    /// f32 NHWC convolution without padding (a pad step comes before): args x[n,h,w,c], packed weights, bias[m]?, then
+    /// those of the epilogue; out [n,oh,ow,m]. Weights, groups == 1: packed `[ceil(m/32)][kh*kw*c][32]`; depthwise (groups == c == m):
     /// `[kh*kw][m]`; other groups: one packed block a group over its c/groups inputs and m/groups outputs.
     Conv {
+        /// Extents of x: n, h, w, c.
+        extents: [Reg; 4],
+        /// Extents of out: oh, ow.
+        out_extents: [Reg; 2],
+        /// Strides over n, h, w; the channels of a pixel are neighbours.
+        x: Access,
+        /// Strides over n, oh, ow; the channels of a pixel are neighbours. Its elements are distinct.
+        out: Access,
         /// Kernel height and width.
         kernel: [Reg; 2],
         /// Strides.
@@ -213,11 +236,21 @@ pub enum StepKind {
         m: Reg,
         /// A third argument holds the bias.
         bias: bool,
+        /// Applied to the result.
+        epilogue: Option<Epilogue>,
     },
     /// f32 NHWC pooling: args x[n,h,w,c]; out [n,oh,ow,c].
     Pool {
         /// Maximum or average.
         mode: PoolMode,
+        /// Extents of x: n, h, w, c.
+        extents: [Reg; 4],
+        /// Extents of out: oh, ow.
+        out_extents: [Reg; 2],
+        /// Strides over n, h, w; the channels of a pixel are neighbours.
+        x: Access,
+        /// Strides over n, oh, ow; the channels of a pixel are neighbours. Its elements are distinct.
+        out: Access,
         /// Window.
         kernel: [Reg; 2],
         /// Strides.
@@ -237,6 +270,10 @@ pub enum StepKind {
         cols: Reg,
         /// Logarithm of the softmax instead.
         log: bool,
+        /// Stride over rows; columns are neighbours.
+        x: Access,
+        /// Stride over rows; columns are neighbours. Its elements are distinct.
+        out: Access,
     },
     /// f32 layer normalisation over the last of `[rows, cols]`: args x, scale[cols], bias[cols]?.
     LayerNorm {
@@ -250,6 +287,10 @@ pub enum StepKind {
         bias: bool,
         /// Root mean square only: no mean is subtracted.
         rms: bool,
+        /// Stride over rows; columns are neighbours.
+        x: Access,
+        /// Stride over rows; columns are neighbours. Its elements are distinct.
+        out: Access,
     },
     /// Any element type: `out[o, i, e] = data[o, index[i], e]`; args data[outer, axis, inner], index (i64 or i32, any
     /// shape of `count` elements). A negative index counts from the end; one out of range is a run-time error.
@@ -326,6 +367,41 @@ pub enum StepKind {
         /// The elements.
         elems: Vec<Reg>,
     },
+    /// f32 scaled dot-product attention: `out[b,h,i,:] = sum_j softmax_j(scale * q[b,h,i,:] . k[b,g,j,:] + mask[b,h,i,j])
+    /// v[b,g,j,:]`, `g = h / (heads / kv_heads)`. args: q, k, v, then mask if `mask`. Rows whose scores are all negative
+    /// infinity (or none, or NaN) give NaN. A value that is NaN or infinite can make NaN of rows that weigh it with 0.
+    Attention {
+        /// Batches.
+        batch: Reg,
+        /// Query heads.
+        heads: Reg,
+        /// Key heads; divides `heads`.
+        kv_heads: Reg,
+        /// Queries.
+        q_len: Reg,
+        /// Keys.
+        kv_len: Reg,
+        /// Columns of queries and keys.
+        head_dim: Reg,
+        /// Columns of values and the output.
+        v_dim: Reg,
+        /// Factor of the products.
+        scale: f32,
+        /// Over batch, heads, q_len, head_dim.
+        q: Access,
+        /// Over batch, kv_heads, kv_len, head_dim.
+        k: Access,
+        /// Over batch, kv_heads, kv_len, v_dim.
+        v: Access,
+        /// Over batch, heads, q_len, v_dim. Its elements are distinct.
+        out: Access,
+        /// Over batch, heads, q_len, kv_len.
+        mask: Option<Access>,
+        /// Query `i` sees only keys `j <= i + offset`.
+        causal: Option<Reg>,
+        /// Rows whose scores are all negative infinity (or none, or NaN) give zeros instead of NaN.
+        zero_masked: bool,
+    },
 }
 
 /// How a scattered update meets the element that is there.
@@ -356,6 +432,7 @@ impl StepKind {
             StepKind::ScatterElements { .. } => "ScatterElements",
             StepKind::TopK { .. } => "TopK",
             StepKind::Dims { .. } => "Dims",
+            StepKind::Attention { .. } => "Attention",
         }
     }
 }

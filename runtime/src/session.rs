@@ -27,6 +27,10 @@ pub struct SessionOptions {
     pub max_memory: u64,
     /// Most bytes of one tensor.
     pub max_tensor: u64,
+    /// Most bytes of the outputs that [`Session::run_alloc`] makes, together.
+    pub max_outputs: u64,
+    /// Most elementary operations of one run: an engine of a few bytes can ask for years of arithmetic.
+    pub max_work: u64,
     /// Who compiles the loops of `Tile` steps when a plan is made; without one they are interpreted. See
     /// [`CodeProvider`] for what that trusts.
     pub code: Option<Arc<dyn CodeProvider>>,
@@ -34,7 +38,16 @@ pub struct SessionOptions {
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { threads: 0, isa: None, max_plans: 16, max_memory: 1 << 40, max_tensor: 1 << 40, code: None }
+        Self {
+            threads: 0,
+            isa: None,
+            max_plans: 16,
+            max_memory: 1 << 40,
+            max_tensor: 1 << 40,
+            max_outputs: 1 << 40,
+            max_work: 1 << 56,
+            code: None,
+        }
     }
 }
 
@@ -71,7 +84,11 @@ impl Session {
         key_elems.sort_unstable();
         key_elems.dedup();
         Ok(Self {
-            limits: Limits { max_memory: options.max_memory, max_tensor: options.max_tensor },
+            limits: Limits {
+                max_memory: options.max_memory,
+                max_tensor: options.max_tensor,
+                max_work: options.max_work,
+            },
             pool: Pool::new(threads)?,
             plans: PlanCache::new(options.max_plans),
             arena: AlignedBuf::default(),
@@ -92,6 +109,11 @@ impl Session {
     /// Number of threads.
     pub fn threads(&self) -> usize {
         self.pool.workers()
+    }
+
+    /// The instruction set that its kernels use.
+    pub fn isa(&self) -> Isa {
+        self.options.isa.unwrap_or_else(Isa::detect)
     }
 
     /// Number of plans kept at present.
@@ -148,7 +170,14 @@ impl Session {
     pub fn run_alloc(&mut self, inputs: &[TensorRef<'_>]) -> Result<Vec<HostTensor>, RunError> {
         let engine = self.engine.clone();
         let program = engine.program();
-        let shapes = self.output_shapes(inputs)?;
+        let limit = self.options.max_outputs;
+        let plan = self.plan(inputs)?;
+        let bytes = program.outputs.iter().map(|port| plan.sizes().bytes(port.value) as u64);
+        let want = bytes.fold(0, u64::saturating_add);
+        if want > limit {
+            return Err(RunError::Memory { what: "all outputs together".into(), want, limit });
+        }
+        let shapes = plan.output_dims();
         let mut tensors = Vec::with_capacity(shapes.len());
         for (port, dims) in program.outputs.iter().zip(shapes) {
             let value = program.values.get(port.value as usize);

@@ -2,7 +2,7 @@
 
 use crate::elem::ElemType;
 use crate::error::RunError;
-use crate::program::{Cond, Guard, Reg, ShapeOp, ShapeProgram};
+use crate::program::{Cond, Guard, Port, Reg, ShapeOp, ShapeProgram};
 use crate::tensor::TensorRef;
 
 /// Evaluates all operations, then checks all guards. Register values go to `regs`, whose memory is reused.
@@ -45,7 +45,14 @@ fn check_guard(guard: &Guard, regs: &[i64]) -> Result<(), RunError> {
         Cond::Le(..) => left <= right,
         Cond::Broadcast(..) => left == right || left == 1 || right == 1,
     };
-    if holds { Ok(()) } else { Err(RunError::Guard { message: guard.message.clone(), left, right }) }
+    if holds {
+        Ok(())
+    } else {
+        {
+            let message = guard.message.clone();
+            Err(RunError::Guard { message, left, right, given: String::new() })
+        }
+    }
 }
 
 fn eval_op(op: ShapeOp, regs: &[i64], inputs: &[TensorRef<'_>]) -> Result<i64, RunError> {
@@ -75,6 +82,38 @@ fn eval_op(op: ShapeOp, regs: &[i64], inputs: &[TensorRef<'_>]) -> Result<i64, R
         ShapeOp::Min(a, b) => two(a, b).map(|(a, b)| a.min(b))?,
         ShapeOp::Max(a, b) => two(a, b).map(|(a, b)| a.max(b))?,
         ShapeOp::Eq(a, b) => two(a, b).map(|(a, b)| i64::from(a == b))?,
+    })
+}
+
+/// Adds to a failed guard what the named extents in its message are, and in which input.
+pub fn explained(error: RunError, ports: &[Port], inputs: &[TensorRef<'_>]) -> RunError {
+    let RunError::Guard { message, left, right, .. } = error else { return error };
+    let mut known: Vec<(&str, usize)> = Vec::new();
+    let mut given = String::new();
+    for (port, input) in ports.iter().zip(inputs) {
+        for (axis, (name, &extent)) in port.dim_names.iter().zip(input.dims).enumerate() {
+            // Many inputs may share a name; one for each of its values tells them apart.
+            if known.contains(&(name, extent)) || !is_named(name) || !mentions(&message, name) {
+                continue;
+            }
+            known.push((name, extent));
+            let start = if given.is_empty() { ", where" } else { "," };
+            given.push_str(&format!("{start} {name} is {extent} (axis {axis} of input {:?})", port.name));
+        }
+    }
+    RunError::Guard { message, left, right, given }
+}
+
+fn is_named(dim: &str) -> bool {
+    !dim.is_empty() && !dim.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Whether a name occurs in a text, and not as a part of another name.
+fn mentions(text: &str, name: &str) -> bool {
+    let inner = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '@');
+    text.match_indices(name).any(|(at, _)| {
+        let (before, after) = (&text[..at], &text[at + name.len()..]);
+        !before.ends_with(inner) && !after.starts_with(inner)
     })
 }
 

@@ -69,9 +69,19 @@ unsafe fn call<F: Fn(usize, usize) + Sync>(data: *const (), part: usize, parts: 
 unsafe fn nothing(_: *const (), _: usize, _: usize) {}
 
 impl Pool {
+    /// Most workers of a pool: more than any machine has cores, few enough to be allocated at once.
+    pub const MAX_WORKERS: usize = 4096;
+
     /// A pool of `workers` workers (at least one), of which the calling thread is one.
+    ///
+    /// # Errors
+    /// [`RunError::Threads`] for more than [`Self::MAX_WORKERS`], or when the system refuses a thread.
     pub fn new(workers: usize) -> Result<Self, RunError> {
         let count = workers.max(1);
+        if count > Self::MAX_WORKERS {
+            let detail = format!("a session has at most {}", Self::MAX_WORKERS);
+            return Err(RunError::Threads { count, detail });
+        }
         let slots = (1..count).map(|_| Slot::default()).collect();
         let shared = Arc::new(Shared {
             job: UnsafeCell::new(Job { data: std::ptr::null(), call: nothing, parts: 0 }),

@@ -7,12 +7,14 @@ use autoglm_runtime::arena::{Block, assign};
 use autoglm_runtime::elem::ElemType;
 use autoglm_runtime::memory::{Place, Region};
 use autoglm_runtime::plan::{Limits, MemoryPlan, Sizes, lay_out};
-use autoglm_runtime::program::{Access, Program, ShapeOp, ShapeProgram, StepKind, Storage, ValueId};
+use autoglm_runtime::program::{
+    Access, Epilogue, Program, Reg, ShapeOp, ShapeProgram, Step, StepKind, Storage, ValueId,
+};
 use autoglm_runtime::tile::{Instr, TileProgram};
 use common::{Random, port, step, value};
 use std::collections::HashMap;
 
-const LIMITS: Limits = Limits { max_memory: 1 << 40, max_tensor: 1 << 40 };
+const LIMITS: Limits = Limits { max_memory: 1 << 40, max_tensor: 1 << 40, max_work: u64::MAX };
 
 fn overlap<T: PartialOrd>(a: (T, T), b: (T, T)) -> bool {
     a.0 < b.1 && b.0 < a.1
@@ -199,7 +201,27 @@ fn what_is_read_otherwise_or_later_is_not_overwritten() {
     assert!(!shared(vec![a(), late, last()], Some(tile)), "loaded after the store");
 }
 
-/// A random program of maps, aliases and values written twice.
+/// A product of `args[0]` with itself whose epilogue reads all of `args`, dense or transposed.
+fn product_step(name: &str, transposed: bool, side: Reg, args: &[ValueId], out: ValueId) -> Step {
+    let dense = Access { offset: 2, strides: vec![side, 1] };
+    let swapped = Access { offset: 2, strides: vec![1, side] };
+    let reads = args.iter().map(|_| if transposed { swapped.clone() } else { dense.clone() }).collect();
+    let kind = StepKind::MatMul {
+        batch: vec![],
+        m: side,
+        k: side,
+        n: side,
+        a: dense.clone(),
+        b: dense,
+        b_packed: false,
+        out: Access { offset: 2, strides: vec![side] },
+        bias: false,
+        epilogue: Some(Epilogue { tile: 0, reads }),
+    };
+    step(name, kind, &[&[0, 0], args].concat(), &[out])
+}
+
+/// A random program of maps, products with epilogues, aliases and values written twice.
 fn random_program(random: &mut Random) -> Program {
     let mut program = map_program(1);
     let sides = [0, 3];
@@ -226,6 +248,11 @@ fn random_program(random: &mut Random) -> Program {
                 dims.fill(side);
                 let accesses = reads.iter_mut().chain(writes);
                 accesses.for_each(|a| a.strides.iter_mut().filter(|r| **r == 0).for_each(|r| *r = side));
+            }
+            if !fits.is_empty() && random.below(4) == 0 {
+                step = product_step(&step.name, random.below(3) == 0, side, &args, out);
+                let factor = fits[random.below(fits.len())];
+                step.args[..2].fill(factor);
             }
             program.steps.push(step);
         }
@@ -254,8 +281,16 @@ fn simulate(program: &Program, plan: &MemoryPlan) {
     let mut owner: HashMap<_, ValueId> = HashMap::new();
     owner.extend(cells(plan.places[0]).map(|cell| (cell, 0)));
     for step in &program.steps {
-        let StepKind::Tile { reads, writes, .. } = &step.kind else { panic!() };
+        let (own, reads, write) = match &step.kind {
+            StepKind::Tile { reads, writes, .. } => (0, reads, writes[0].clone()),
+            StepKind::MatMul { epilogue: Some(epilogue), out, .. } => {
+                let strides = [out.strides.as_slice(), &[1]].concat();
+                (2, &epilogue.reads, Access { offset: out.offset, strides })
+            }
+            other => panic!("{other:?}"),
+        };
         let out = plan.places[step.outs[0] as usize];
+        let reads = std::iter::repeat_n(None, own).chain(reads.iter().map(Some));
         for (&arg, read) in step.args.iter().zip(reads) {
             let place = plan.places[arg as usize];
             assert!(cells(place).all(|cell| owner.get(&cell) == Some(&root(arg))), "{arg} was overwritten");
@@ -264,7 +299,7 @@ fn simulate(program: &Program, plan: &MemoryPlan) {
             {
                 assert_eq!(
                     (place, read),
-                    (out, &writes[0]),
+                    (out, Some(&write)),
                     "in place only where it is read as it is written"
                 );
             }

@@ -4,11 +4,13 @@
 mod common;
 
 use autoglm_runtime::elem::ElemType;
+use autoglm_runtime::engine::EngineWriter;
 use autoglm_runtime::error::RunError;
-use autoglm_runtime::program::{Cond, Guard, Program, ShapeOp, ShapeProgram, StepKind, Storage};
+use autoglm_runtime::program::{Access, Cond, Guard, Program, ShapeOp, ShapeProgram, StepKind, Storage};
 use autoglm_runtime::session::{Session, SessionOptions};
 use autoglm_runtime::shape::evaluate;
 use autoglm_runtime::tensor::{HostTensor, TensorRef};
+use autoglm_runtime::tile::{Instr, TileProgram};
 use common::{port, step, value};
 
 fn session(threads: usize, max_plans: usize) -> Session {
@@ -206,7 +208,10 @@ fn a_failed_guard_explains_arithmetic_that_broke_down() {
         guards: vec![guard(2, 0), guard(0, 1)],
     };
     let error = evaluate(&program, &[], &mut Vec::new()).unwrap_err();
-    assert_eq!(error, RunError::Guard { message: "x: must not be empty".into(), left: 1, right: 0 });
+    assert_eq!(
+        error,
+        RunError::Guard { message: "x: must not be empty".into(), left: 1, right: 0, given: String::new() }
+    );
 }
 
 #[test]
@@ -273,4 +278,42 @@ fn negative_extents_and_misfits_are_refused() {
     );
     let huge = run(vec![Const(1 << 62), Const(1), Const(7)], |p| p.values[0].dims = vec![0, 0, 0]);
     assert!(huge.unwrap_err().contains("needs 18446744073709551615 bytes"));
+}
+
+/// The second copy is placed over the first one's result, and must still give every element.
+#[test]
+fn a_copy_in_place_keeps_every_element() {
+    let copy = || {
+        let access = Access { offset: 2, strides: vec![1] };
+        StepKind::Tile { tile: 0, dims: vec![0], reads: vec![access.clone()], writes: vec![access] }
+    };
+    let program = |_: &mut EngineWriter| Program {
+        inputs: vec![port("x", 0, &["n"])],
+        outputs: vec![port("y", 2, &["n"])],
+        shape: ShapeProgram {
+            ops: vec![ShapeOp::InputDim { input: 0, axis: 0 }, ShapeOp::Const(1), ShapeOp::Const(0)],
+            guards: vec![],
+        },
+        values: vec![
+            value(ElemType::F32, &[0], Storage::Input(0)),
+            value(ElemType::F32, &[0], Storage::Temp),
+            value(ElemType::F32, &[0], Storage::Temp),
+        ],
+        tiles: vec![TileProgram {
+            body: vec![Instr::Load { arg: 0 }, Instr::Store { out: 0, src: 0 }],
+            reduce_rank: 0,
+            reduces: vec![],
+            epilogue: vec![],
+        }],
+        steps: vec![step("first", copy(), &[0], &[1]), step("second", copy(), &[1], &[2])],
+    };
+    let engine = common::engine(common::engine_bytes(program));
+    let options = SessionOptions { threads: 2, ..SessionOptions::default() };
+    let mut session = Session::new(engine, options).unwrap();
+    let x: Vec<f32> = (0..1000).map(|i| i as f32).collect();
+    let tensor = HostTensor::from_f32(&[1000], &x).unwrap();
+    let y = session.run_alloc(&[tensor.as_ref()]).unwrap();
+    assert_eq!(y[0].to_f32().unwrap(), x);
+    let memory = session.last_plan().unwrap().memory();
+    assert_eq!(memory.places[1], memory.places[2]);
 }

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""core.py SUITE [CASE...]: copy the node cases of core/, and the cases named, afresh from a directory that generate.py wrote.
+"""core.py SUITE [CASE...]: copy the cases of core/node/, and the cases named, afresh from a directory that generate.py wrote.
 
-core/ is the part of the suite that tests read without Python and network; the directories in it are the list of its cases.
+core/node/ is the part of the suite that tests read without Python and network; the directories in it are the list of its cases.
 """
 import shutil
 import sys
 from pathlib import Path
 
-CORE = Path(__file__).with_name("core")
+CORE = Path(__file__).with_name("core") / "node"
 
 
 def main(suite, added):

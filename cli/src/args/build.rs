@@ -1,6 +1,6 @@
 //! Arguments of the commands that read models and IR: `compile`, `check`, `opt`.
 
-use crate::spec::{Binding, Limit, parse_bound, parse_emit, parse_limit};
+use crate::spec::{Binding, Emit, Limit, parse_bound, parse_emit, parse_limit};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -11,14 +11,20 @@ pub struct CompileArgs {
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
     /// The engine file to write
-    #[arg(short, long, value_name = "ENGINE", required_unless_present = "emit")]
+    #[arg(short, long, value_name = "ENGINE", required_unless_present_any = ["emit", "explain_fusion"])]
     pub output: Option<PathBuf>,
     /// Fix a symbolic dimension, or bound it (both ends included); may be repeated
     #[arg(short = 'D', long = "dim", value_name = "SYM=N|LO..HI", value_parser = parse_bound)]
     pub dims: Vec<Binding>,
-    /// Print the IR after a phase: ir=PHASE
-    #[arg(long, value_name = "ir=PHASE", value_parser = parse_emit)]
-    pub emit: Option<String>,
+    /// Print the IR after a phase, or the optimiser's e-graph
+    #[arg(long, value_name = "ir=PHASE|egraph=dot|egraph=json", value_parser = parse_emit)]
+    pub emit: Option<Emit>,
+    /// Show for each fused operator how often it was recovered and where that nearly succeeded
+    #[arg(long)]
+    pub explain_fusion: bool,
+    /// Only rewrites that leave every result bit for bit as it was
+    #[arg(long)]
+    pub strict: bool,
     /// Write the IR after every phase into a folder
     #[arg(long, value_name = "DIR")]
     pub dump_phases: Option<PathBuf>,

@@ -20,6 +20,19 @@ pub enum Isa {
     Avx512,
 }
 
+impl Isa {
+    /// The instruction set; none for the widest that the processor has.
+    pub fn fixed(self) -> Option<autoglm_runtime::cpu::Isa> {
+        use autoglm_runtime::cpu::Isa as Fixed;
+        match self {
+            Isa::Auto => None,
+            Isa::Scalar => Some(Fixed::Scalar),
+            Isa::Avx2 => Some(Fixed::Avx2),
+            Isa::Avx512 => Some(Fixed::Avx512),
+        }
+    }
+}
+
 /// How to load and run an engine.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Execution")]
@@ -36,9 +49,6 @@ pub struct EngineArgs {
     /// Read the weights into memory instead of mapping the file
     #[arg(long)]
     pub no_mmap: bool,
-    /// Check the hash of the weights when loading
-    #[arg(long)]
-    pub check_weights: bool,
 }
 
 /// What the inputs hold.
@@ -79,6 +89,9 @@ pub struct RunArgs {
     /// How to run.
     #[command(flatten)]
     pub exec: EngineArgs,
+    /// Check the hash of the weights when loading
+    #[arg(long, help_heading = "Execution")]
+    pub check_weights: bool,
     /// Show the K largest elements of the last axis of the first output
     #[arg(long, value_name = "K")]
     pub top: Option<usize>,
@@ -102,6 +115,9 @@ pub struct BenchArgs {
     /// How to run.
     #[command(flatten)]
     pub exec: EngineArgs,
+    /// Check the hash of the weights when loading
+    #[arg(long, help_heading = "Execution")]
+    pub check_weights: bool,
     /// Serve a benchmark driver over stdin and stdout: N runs, "w DIR" writes the outputs, "q" quits
     #[arg(long, conflicts_with_all = ["iterations", "duration", "warmup", "percentiles"])]
     pub worker: bool,

@@ -1,17 +1,18 @@
 //! Arguments of the commands that look at things and judge them: `inspect`, `verify`, `conformance`.
 
-use super::{EngineArgs, FeedArgs};
+use super::{EngineArgs, FeedArgs, Isa};
+use crate::spec::parse_binding;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
 /// A part of what `inspect` shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Section {
-    /// Inputs and outputs.
+    /// Inputs, outputs and the bounds of their symbols.
     Io,
-    /// How many of each operation.
+    /// How many of each operation and of each kind of step.
     Ops,
-    /// Sizes.
+    /// Sizes of the sections, and the memory of a run.
     Memory,
     /// What built it, from what.
     Manifest,
@@ -29,6 +30,9 @@ pub struct InspectArgs {
     #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT",
           default_values_t = [Section::Io, Section::Ops, Section::Memory])]
     pub show: Vec<Section>,
+    /// Extent of a symbolic dimension, for the memory of a run; others are the smallest allowed. May be repeated
+    #[arg(short = 'D', long = "dim", value_name = "SYM=N", value_parser = parse_binding)]
+    pub dims: Vec<(String, u64)>,
 }
 
 /// Arguments of `verify`.
@@ -63,26 +67,32 @@ pub struct VerifyArgs {
 /// Arguments of `conformance`.
 #[derive(Clone, Debug, Args)]
 pub struct ConformanceArgs {
-    /// A folder of cases: folders with model.onnx and test_data_set_N
+    /// A folder of cases, or of suites of cases: a case is a folder with model.onnx and test_data_set_N
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
-    /// The cases that must pass, one a line: fail if one does not
+    /// What every case is expected to do: fail if one does anything else
     #[arg(long, value_name = "FILE")]
     pub ratchet: Option<PathBuf>,
-    /// Rewrite the ratchet file with the cases that pass now
-    #[arg(long, requires = "ratchet", conflicts_with = "filter")]
+    /// Rewrite the ratchet with what the cases do now; wrong results cannot be recorded
+    #[arg(long, requires = "ratchet", conflicts_with_all = ["filter", "subset"])]
     pub bless: bool,
+    /// The folder holds a part of the cases of the ratchet
+    #[arg(long, requires = "ratchet")]
+    pub subset: bool,
     /// Use the reference interpreter instead of the compiler
     #[arg(long)]
     pub interp: bool,
+    /// Instructions to use
+    #[arg(long, value_enum, default_value_t = Isa::Auto, env = "AUTOGLM_ISA", value_name = "ISA")]
+    pub isa: Isa,
     /// Only cases whose name contains this
     #[arg(long, value_name = "SUB")]
     pub filter: Option<String>,
     /// Cases at the same time; 0 means one for each available core
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub jobs: usize,
-    /// Write the results as a Markdown page
-    #[arg(long, value_name = "FILE")]
+    /// Write the ratchet as a Markdown page
+    #[arg(long, requires = "ratchet", value_name = "FILE")]
     pub docs: Option<PathBuf>,
 }
 

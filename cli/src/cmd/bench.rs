@@ -1,15 +1,17 @@
 //! `autoglm bench`
 
-use super::{Ctx, loops_json, named_outputs, open_options};
+use super::{Ctx, execution_json, loops_json, named_outputs, open_options};
 use crate::args::BenchArgs;
-use crate::backend::Engine;
+use crate::backend::{Engine, OpenOptions};
+use crate::codes;
 use crate::error::{CliError, Exit};
 use crate::feed::{self, Missing};
 use crate::files;
-use crate::peak::{portable_flops_per_core, rss_peak_kb};
+use crate::peak::{peak_flops, rss_peak_kb};
 use crate::report::{Report, Table};
 use crate::stats::{Stats, format_bytes, format_duration, format_ns, percentile};
 use crate::worker::{Runner, serve};
+use autoglm_runtime::cpu::Isa;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -18,7 +20,7 @@ use std::time::{Duration, Instant};
 const MAX_SAMPLES: usize = 10_000_000;
 
 pub(super) fn run(ctx: &mut Ctx<'_>, args: &BenchArgs) -> Result<Option<Report>, CliError> {
-    let options = open_options(&args.exec);
+    let options = open_options(&args.exec, args.check_weights);
     let start = Instant::now();
     let mut engine = ctx.open(&args.engine, &options)?;
     let load = start.elapsed();
@@ -39,10 +41,11 @@ pub(super) fn run(ctx: &mut Ctx<'_>, args: &BenchArgs) -> Result<Option<Report>,
     let samples = measure(engine.as_mut(), args)?;
     let mut report = Report::new();
     report.set("assumed", notes);
+    report.set("execution", execution_json(engine.as_ref()));
     report.set("loops", loops_json(engine.as_ref()));
     show(&mut report, &samples, args, options.threads, load, first)?;
     if let Some(flops) = engine.flops() {
-        show_rate(&mut report, &samples, flops, options.threads);
+        show_rate(&mut report, &samples, flops, &options);
     }
     Ok(Some(report))
 }
@@ -79,7 +82,7 @@ fn show(
     first: Duration,
 ) -> Result<(), CliError> {
     let stats =
-        Stats::of(samples).ok_or_else(|| CliError::new("E0900", Exit::Bug, "nothing was measured"))?;
+        Stats::of(samples).ok_or_else(|| CliError::new(codes::BUG, Exit::Bug, "nothing was measured"))?;
     let mut sorted = samples.to_vec();
     sorted.sort_unstable();
     let mut table = Table::new(&["latency", ">time"]);
@@ -120,18 +123,28 @@ fn show(
     Ok(())
 }
 
-/// The arithmetic rate reached, beside what portable code reaches on this machine.
-fn show_rate(report: &mut Report, samples: &[u64], flops: f64, threads: usize) {
+/// The arithmetic rate reached, and its share of what the same instructions reach on this machine.
+fn show_rate(report: &mut Report, samples: &[u64], flops: f64, options: &OpenOptions) {
     let Some(stats) = Stats::of(samples) else { return };
+    let isa = options.isa.fixed().unwrap_or_else(Isa::detect);
     let achieved = flops / stats.median.max(1.0);
-    let portable = portable_flops_per_core(Duration::from_millis(50)) * 1e-9 * threads as f64;
+    let peak = peak_flops(isa, options.threads, Duration::from_millis(50)).map(|rate| rate * 1e-9);
+    let fraction = peak.map(|peak| achieved / peak);
     report.set(
         "rate",
-        json!({ "flops": flops, "achieved_gflops": achieved, "portable_loop_gflops": portable }),
+        json!({
+            "flops": flops,
+            "achieved_gflops": achieved,
+            "isa": isa.name(),
+            "peak_gflops": peak,
+            "fraction": fraction,
+        }),
     );
-    report.text(&format!(
-        "{achieved:.1} GFLOP/s (a portable multiply-add loop reaches {portable:.1} on {threads} cores)\n"
-    ));
+    let of_peak = peak.zip(fraction).map_or(String::new(), |(peak, fraction)| {
+        let (percent, name) = (fraction * 100.0, isa.name());
+        format!(", {percent:.0} % of the {peak:.1} that {name} reaches on {} threads", options.threads)
+    });
+    report.text(&format!("{achieved:.1} GFLOP/s{of_peak}\n"));
 }
 
 /// An engine with bound inputs behind the worker protocol.

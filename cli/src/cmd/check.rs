@@ -13,7 +13,9 @@ pub(super) fn run(ctx: &mut Ctx<'_>, args: &CheckArgs) -> Result<Report, CliErro
         no_opt: false,
         limits: args.limits.clone(),
         allow_external_links: args.allow_external_links,
+        strict: false,
         keep_ir: KeepIr::No,
+        egraph: None,
         output: None,
     };
     let problems = ctx.backend.check(&request)?;

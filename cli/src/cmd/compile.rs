@@ -1,11 +1,13 @@
 //! `autoglm compile`
 
-use super::{Ctx, counts_json};
-use crate::args::CompileArgs;
-use crate::backend::{CompileRequest, Compiled, KeepIr};
+use super::{Ctx, counts_json, describe, optimiser};
+use crate::args::{CompileArgs, Isa};
+use crate::backend::{CompileRequest, Compiled, KeepIr, OpenOptions};
+use crate::codes;
 use crate::error::{CliError, Exit, escape};
 use crate::files;
 use crate::report::{Report, Table};
+use crate::spec::Emit;
 use crate::stats::{format_bytes, format_duration};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -13,21 +15,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 pub(super) fn run(ctx: &mut Ctx<'_>, args: &CompileArgs) -> Result<Report, CliError> {
-    let keep_ir = match (&args.dump_phases, &args.emit) {
-        (Some(_), _) => KeepIr::All,
-        (None, Some(phase)) => KeepIr::Phase(phase.clone()),
-        (None, None) => KeepIr::No,
-    };
-    let request = CompileRequest {
-        model: args.model.clone(),
-        dims: args.dims.clone(),
-        no_opt: args.no_opt,
-        limits: args.limits.clone(),
-        allow_external_links: args.allow_external_links,
-        keep_ir,
-        output: args.output.clone(),
-    };
-    let compiled = ctx.backend.compile(&request)?;
+    let what = format!("compiling {}", args.model.display());
+    let compiled = ctx.busy(&what, |ctx| ctx.backend.compile(&request(args)))?;
     for warning in &compiled.warnings {
         ctx.note(&format!("warning: {warning}"))?;
     }
@@ -36,12 +25,11 @@ pub(super) fn run(ctx: &mut Ctx<'_>, args: &CompileArgs) -> Result<Report, CliEr
     if let Some(dir) = &args.dump_phases {
         dump(dir, &compiled)?;
     }
-    if let Some(phase) = &args.emit {
-        let ir = find_ir(&compiled, phase)?;
-        report.set("ir", ir);
-        report.text(ir);
-    }
+    emit(&mut report, args, &compiled)?;
     show_phases(ctx, &mut report, &compiled)?;
+    if let Some(optimised) = &compiled.optimised {
+        optimiser::show(&mut report, optimised, args.explain_fusion, args.emit.is_none());
+    }
     let Some(output) = &args.output else { return Ok(report) };
     let bytes = std::fs::metadata(output).map_err(|e| CliError::io(output, "read", &e))?.len();
     report.set("engine", json!({ "path": output.display().to_string(), "bytes": bytes }));
@@ -49,16 +37,74 @@ pub(super) fn run(ctx: &mut Ctx<'_>, args: &CompileArgs) -> Result<Report, CliEr
         let equal = again(ctx, args, output)? == files::read(output)?;
         report.set("reproducible", json!({ "checked": true, "equal": equal }));
         if !equal {
-            report.fail(CliError::new("E0941", Exit::Reproducible, "a second compilation gave other bytes"));
+            report.fail(CliError::new(
+                codes::REPRODUCIBLE,
+                Exit::Reproducible,
+                "a second compilation gave other bytes",
+            ));
             return Ok(report);
         }
     }
+    let isa = Isa::Auto;
+    let options =
+        OpenOptions { threads: 1, isa, jit: false, mmap: true, check_weights: false, interp: false };
+    let mut engine = ctx.open(output, &options)?;
+    let planned = describe::plan(engine.as_mut(), &[])?;
+    let description = engine.describe();
+    let mut described = Report::new();
+    describe::io(&mut described, engine.as_ref(), &description);
+    described.text("\n");
+    describe::memory(&mut described, &description, &planned);
+    report.take_fields(&described);
     if args.emit.is_none() {
         show_ops(&mut report, &compiled);
+        report.text(&format!("{}\n", described.as_text()));
         let path = escape(&output.display().to_string());
         report.text(&format!("{path}: {}\n", format_bytes(bytes)));
     }
     Ok(report)
+}
+
+/// What the backend is asked for.
+fn request(args: &CompileArgs) -> CompileRequest {
+    let keep_ir = match (&args.dump_phases, &args.emit) {
+        (Some(_), _) => KeepIr::All,
+        (None, Some(Emit::Ir(phase))) => KeepIr::Phase(phase.clone()),
+        (None, _) => KeepIr::No,
+    };
+    let egraph = match &args.emit {
+        Some(Emit::EGraph(format)) => Some(*format),
+        _ => None,
+    };
+    CompileRequest {
+        model: args.model.clone(),
+        dims: args.dims.clone(),
+        no_opt: args.no_opt,
+        limits: args.limits.clone(),
+        allow_external_links: args.allow_external_links,
+        strict: args.strict,
+        keep_ir,
+        egraph,
+        output: args.output.clone(),
+    }
+}
+
+/// The IR or the e-graph that was asked for.
+fn emit(report: &mut Report, args: &CompileArgs, compiled: &Compiled) -> Result<(), CliError> {
+    match &args.emit {
+        Some(Emit::Ir(phase)) => {
+            let ir = find_ir(compiled, phase)?;
+            report.set("ir", ir);
+            report.text(ir);
+        }
+        Some(Emit::EGraph(_)) => {
+            let egraph = compiled.egraph.as_deref().unwrap_or_default();
+            report.set("egraph", egraph);
+            report.text(egraph);
+        }
+        None => {}
+    }
+    Ok(())
 }
 
 fn find_ir<'a>(compiled: &'a Compiled, phase: &str) -> Result<&'a str, CliError> {
@@ -82,8 +128,14 @@ fn dump(dir: &Path, compiled: &Compiled) -> Result<(), CliError> {
 fn show_phases(ctx: &mut Ctx<'_>, report: &mut Report, compiled: &Compiled) -> Result<(), CliError> {
     let mut list = Vec::new();
     for phase in &compiled.phases {
-        ctx.detail(&format!("{:>12}  {}", format_duration(phase.time), phase.name))?;
-        list.push(json!({ "name": phase.name, "ms": phase.time.as_secs_f64() * 1e3 }));
+        let mut entry = json!({ "name": phase.name, "ms": phase.time.as_secs_f64() * 1e3 });
+        let mut nodes = String::new();
+        if let Some((before, after)) = phase.nodes {
+            nodes = format!("  {before} -> {after} nodes");
+            entry["nodes"] = json!({ "before": before, "after": after });
+        }
+        ctx.detail(&format!("{:>12}  {}{nodes}", format_duration(phase.time), phase.name))?;
+        list.push(entry);
     }
     report.set("phases", Value::Array(list));
     let before = counts_json(&compiled.ops_before);
@@ -108,7 +160,7 @@ fn show_ops(report: &mut Report, compiled: &Compiled) {
 /// The engine that another process, in another folder, compiles from the same arguments.
 fn again(ctx: &Ctx<'_>, args: &CompileArgs, output: &Path) -> Result<Vec<u8>, CliError> {
     let failed = |why: String| {
-        CliError::new("E0941", Exit::Reproducible, format!("cannot compile a second time: {why}"))
+        CliError::new(codes::REPRODUCIBLE, Exit::Reproducible, format!("cannot compile a second time: {why}"))
     };
     let program =
         ctx.program.as_ref().ok_or_else(|| failed("the program's own path is not known".to_string()))?;
@@ -124,7 +176,11 @@ fn again(ctx: &Ctx<'_>, args: &CompileArgs, output: &Path) -> Result<Vec<u8>, Cl
     for limit in &args.limits {
         command.arg(format!("--limit={}={}", limit.key, limit.value));
     }
-    for (flag, set) in [("--no-opt", args.no_opt), ("--allow-external-links", args.allow_external_links)] {
+    for (flag, set) in [
+        ("--no-opt", args.no_opt),
+        ("--strict", args.strict),
+        ("--allow-external-links", args.allow_external_links),
+    ] {
         if set {
             command.arg(flag);
         }

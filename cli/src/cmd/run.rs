@@ -1,7 +1,8 @@
 //! `autoglm run`
 
-use super::{Ctx, loops_json, named_outputs, open_options};
+use super::{Ctx, execution_json, loops_json, named_outputs, open_options};
 use crate::args::RunArgs;
+use crate::codes;
 use crate::error::{CliError, Exit, escape};
 use crate::feed::{self, Missing};
 use crate::files;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 pub(super) fn run(ctx: &mut Ctx<'_>, args: &RunArgs) -> Result<Report, CliError> {
     let labels = args.labels.as_deref().map(files::read_text).transpose()?;
     let start = Instant::now();
-    let mut engine = ctx.open(&args.engine, &open_options(&args.exec))?;
+    let mut engine = ctx.open(&args.engine, &open_options(&args.exec, args.check_weights))?;
     let load = start.elapsed();
     let (inputs, _) = feed::load(engine.signature(), &args.feed, Missing::Refuse)?;
     engine.bind(inputs)?;
@@ -24,6 +25,7 @@ pub(super) fn run(ctx: &mut Ctx<'_>, args: &RunArgs) -> Result<Report, CliError>
     let outputs = named_outputs(engine.as_mut())?;
 
     let mut report = Report::new();
+    report.set("execution", execution_json(engine.as_ref()));
     let paths = match &args.output {
         Some(to) => {
             files::write_tensors(to, &outputs)?.iter().map(|p| Some(p.display().to_string())).collect()
@@ -82,7 +84,11 @@ fn show_top(
 ) -> Result<(), CliError> {
     let classes = outputs.first().and_then(|(_, array)| array.dims.last().copied()).filter(|&n| n > 0);
     let (Some((name, array)), Some(classes)) = (outputs.first(), classes) else {
-        return Err(CliError::new("E0926", Exit::Usage, "--top needs a first output with at least one axis"));
+        return Err(CliError::new(
+            codes::TOP,
+            Exit::Usage,
+            "--top needs a first output with at least one axis",
+        ));
     };
     let mut table = Table::new(&[">row", ">index", ">value", "label"]);
     let mut list = Vec::new();

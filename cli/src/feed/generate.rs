@@ -1,6 +1,7 @@
 //! Inputs that are made up.
 
 use crate::backend::Port;
+use crate::codes;
 use crate::error::{CliError, Exit};
 use crate::spec::{Fill, Number};
 use crate::tensor::{Array, byte_len, encode, range};
@@ -51,7 +52,7 @@ pub(super) fn generate(port: &Port, dims: Vec<usize>, fill: &Fill, seed: u64) ->
                 Number::Float(if whole { value.floor() } else { value })
             }
         };
-        encode(port.elem, number, &mut bytes).map_err(|e| CliError::new("E0925", Exit::Usage, e))?;
+        encode(port.elem, number, &mut bytes).map_err(|e| CliError::new(codes::FILL, Exit::Usage, e))?;
     }
     Array::new(port.elem, dims, bytes)
 }

@@ -1,43 +1,47 @@
 //! An engine in a session.
 
-use super::{port_dim, run_error};
+use super::{port_dim, run_error, taps};
 use crate::args::Isa as IsaArg;
-use crate::backend::{Description, Engine, Loops, OpenOptions, Port, Signature};
+use crate::backend::{
+    Description, Engine, Execution, Loops, MemoryUse, OpenOptions, Port, Signature, SymbolRange, Taps,
+};
+use crate::codes;
 use crate::error::{CliError, Exit};
 use crate::tensor::Array;
 use autoglm_compiler::codegen::cpu::Cranelift;
 use autoglm_runtime::cpu::emit::Emitter;
 use autoglm_runtime::cpu::features::Isa;
 use autoglm_runtime::engine::Engine as EngineFile;
+use autoglm_runtime::engine::manifest::SymbolBound;
 use autoglm_runtime::program::{self, Program};
 use autoglm_runtime::session::{Session, SessionOptions};
 use autoglm_runtime::tensor::{HostTensor, TensorMut, TensorRef};
 use autoglm_runtime::tile::native::{CodeProvider, FirstOf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A loaded engine with the buffers of its inputs and outputs.
 pub(super) struct Native {
     session: Session,
+    options: OpenOptions,
+    /// The model, if it was compiled to be opened.
+    source: Option<PathBuf>,
     signature: Signature,
     inputs: Vec<HostTensor>,
     outputs: Vec<HostTensor>,
 }
 
 impl Native {
-    pub(super) fn new(file: EngineFile, options: &OpenOptions) -> Result<Native, CliError> {
+    /// Of a file, or of the engine that the model `source` was compiled to.
+    pub(super) fn new(
+        file: EngineFile,
+        options: &OpenOptions,
+        source: Option<&Path>,
+    ) -> Result<Native, CliError> {
         if options.check_weights {
             file.verify_weights().map_err(|e| super::engine_error(&e))?;
         }
-        let isa = match options.isa {
-            IsaArg::Auto => None,
-            IsaArg::Scalar => Some(Isa::Scalar),
-            IsaArg::Avx2 => Some(Isa::Avx2),
-            IsaArg::Avx512 => Some(Isa::Avx512),
-        };
-        if let Some(isa) = isa.filter(|isa| !isa.is_available()) {
-            let message = format!("this machine does not support {}", isa.name());
-            return Err(CliError::new("E0801", Exit::Target, message).help("use `--isa auto`"));
-        }
+        let isa = choose_isa(options.isa, Isa::is_available)?;
         let signature = signature(file.program());
         // A machine that the compiler does not know has its loops interpreted.
         let code = options.jit.then(|| {
@@ -49,7 +53,26 @@ impl Native {
         });
         let session = SessionOptions { threads: options.threads, isa, code, ..SessionOptions::default() };
         let session = Session::new(file, session).map_err(|e| run_error(&e))?;
-        Ok(Native { session, signature, inputs: Vec::new(), outputs: Vec::new() })
+        let source = source.map(Path::to_path_buf);
+        Ok(Native {
+            session,
+            options: options.clone(),
+            source,
+            signature,
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+        })
+    }
+}
+
+/// The instruction set to run with, none for the best; an error if the machine lacks it.
+fn choose_isa(wanted: IsaArg, available: impl Fn(Isa) -> bool) -> Result<Option<Isa>, CliError> {
+    match wanted.fixed().filter(|isa| !available(*isa)) {
+        None => Ok(wanted.fixed()),
+        Some(isa) => {
+            let message = format!("this machine does not support {}", isa.name());
+            Err(CliError::new(codes::NO_ISA, Exit::Target, message).help("use `--isa auto`"))
+        }
     }
 }
 
@@ -95,10 +118,9 @@ impl Engine for Native {
         self.outputs.iter().map(|t| Array::new(t.elem, t.dims.clone(), t.bytes.to_vec())).collect()
     }
 
-    fn taps(&mut self) -> Result<Vec<(String, Array)>, CliError> {
-        let message = "an engine keeps no intermediate values";
-        Err(CliError::new("E0902", Exit::Unsupported, message)
-            .help("give the ONNX model instead of the engine: it is compiled with every value as an output"))
+    fn taps(&mut self, model: &Path) -> Result<Taps, CliError> {
+        let model = self.source.as_deref().unwrap_or(model);
+        taps::taps(self.session.engine(), self.source.is_none(), model, &self.options, &self.inputs)
     }
 
     fn describe(&self) -> Description {
@@ -111,17 +133,18 @@ impl Engine for Native {
         ];
         facts.extend(manifest.opsets.iter().map(|(d, v)| (format!("opset {d:?}"), v.to_string())));
         facts.extend(manifest.options.iter().map(|(k, v)| (format!("option {k}"), v.clone())));
-        facts.extend(manifest.symbols.iter().map(|(name, bound)| {
-            let max = bound.max.map_or("unbounded".to_string(), |m| m.to_string());
-            (format!("symbol {name}"), format!("{}..{max}", bound.min))
-        }));
         let step = |s: &program::Step| [s.kind.name().to_string(), s.name.clone(), shapes(program, s)];
+        let symbol = |(name, bound): (&String, &SymbolBound)| SymbolRange {
+            name: name.clone(),
+            min: bound.min,
+            max: bound.max,
+        };
+        let sections = self.session.engine().sections().iter();
         Description {
             ops: manifest.op_histogram.iter().map(|(op, n)| (op.clone(), *n)).collect(),
-            memory: vec![
-                ("weights".into(), self.session.engine().weights().len() as u64),
-                ("values".into(), program.values.len() as u64),
-            ],
+            step_kinds: super::count(program.steps.iter().map(|s| s.kind.name())),
+            symbols: manifest.symbols.iter().map(symbol).collect(),
+            sections: sections.map(|s| (s.kind.name().to_string(), s.len)).collect(),
             manifest: facts,
             steps: program.steps.iter().map(step).collect(),
         }
@@ -138,6 +161,20 @@ impl Engine for Native {
         })
     }
 
+    fn execution(&self) -> Option<Execution> {
+        let mapped = self.session.engine().is_mapped();
+        Some(Execution { threads: self.session.threads(), isa: self.session.isa().name(), mapped })
+    }
+
+    fn memory(&self) -> Option<MemoryUse> {
+        let plan = self.session.last_plan()?;
+        Some(MemoryUse {
+            arena: plan.memory().arena_bytes as u64,
+            lower_bound: plan.memory().lower_bound as u64,
+            scratch: plan.scratch_bytes() as u64,
+        })
+    }
+
     fn flops(&self) -> Option<f64> {
         self.session.last_plan().map(|plan| plan.flops() as f64)
     }
@@ -151,4 +188,18 @@ fn shapes(program: &Program, step: &program::Step) -> String {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instruction_set_that_the_machine_lacks_is_refused() {
+        let old = |isa| isa == Isa::Scalar;
+        let error = choose_isa(IsaArg::Avx2, old).unwrap_err();
+        assert_eq!((error.code, error.exit), ("E0801", Exit::Target));
+        assert_eq!(choose_isa(IsaArg::Scalar, old), Ok(Some(Isa::Scalar)));
+        assert_eq!(choose_isa(IsaArg::Auto, old), Ok(None));
+    }
 }

@@ -1,10 +1,12 @@
 //! A model in the reference interpreter.
 
 use super::signature;
-use crate::backend::{Description, Engine, Loops, Signature};
+use crate::backend::{Description, Engine, Execution, Loops, MemoryUse, Signature, Tap, Taps};
+use crate::codes;
 use crate::error::{CliError, Exit};
 use crate::tensor::Array;
-use autoglm_ir::{Graph, Tensor, interp};
+use autoglm_ir::{Def, Graph, Tensor, interp};
+use std::path::Path;
 
 /// A graph with its bound inputs.
 pub(super) struct Interpreter {
@@ -26,7 +28,7 @@ fn array(tensor: &Tensor) -> Result<Array, CliError> {
 }
 
 fn failed(error: &interp::RunError) -> CliError {
-    CliError::new("E0701", Exit::Invalid, error.to_string())
+    CliError::new(codes::INTERPRETER, Exit::Invalid, error.to_string())
 }
 
 impl Engine for Interpreter {
@@ -38,8 +40,13 @@ impl Engine for Interpreter {
         let tensor = |(array, input): (Array, &autoglm_ir::ValueId)| {
             let dtype = self.graph.ty(*input).dtype;
             let what = array.describe();
-            Tensor::from_bytes(dtype, array.dims, array.bytes.into())
-                .ok_or_else(|| CliError::new("E0602", Exit::Invalid, format!("{what} does not fit {dtype}")))
+            Tensor::from_bytes(dtype, array.dims, array.bytes.into()).ok_or_else(|| {
+                CliError::new(
+                    autoglm_runtime::codes::RUN_TENSOR,
+                    Exit::Invalid,
+                    format!("{what} does not fit {dtype}"),
+                )
+            })
         };
         self.inputs = inputs.into_iter().zip(&self.graph.inputs).map(tensor).collect::<Result<_, _>>()?;
         Ok(())
@@ -54,22 +61,31 @@ impl Engine for Interpreter {
         self.outputs.iter().map(array).collect()
     }
 
-    fn taps(&mut self) -> Result<Vec<(String, Array)>, CliError> {
-        let mut taps = Vec::new();
+    fn taps(&mut self, _: &Path) -> Result<Taps, CliError> {
         let graph = &self.graph;
-        interp::run_tapped(graph, &self.inputs, &mut |value, tensor| {
-            let name = &graph.value(value).name;
-            if !name.is_empty() {
-                taps.push((name.clone(), array(tensor)));
+        let mut taps = Vec::new();
+        interp::run_tapped(graph, &self.inputs, &mut |id, tensor| {
+            let value = graph.value(id);
+            if let (false, Def::Node(node, _)) = (value.name.is_empty(), value.def) {
+                taps.push((graph.node(node).loc.to_string(), value.name.clone(), array(tensor)));
             }
         })
         .map_err(|e| failed(&e))?;
-        taps.into_iter().map(|(name, array)| Ok((name, array?))).collect()
+        let tap = |(node, value, array)| -> Result<Tap, CliError> { Ok(Tap { node, value, array: array? }) };
+        Ok(Taps { list: taps.into_iter().map(tap).collect::<Result<_, _>>()?, note: None })
     }
 
     fn describe(&self) -> Description {
         let ops = super::count(self.graph.nodes.iter().map(|n| n.op.name()));
         Description { ops, ..Description::default() }
+    }
+
+    fn execution(&self) -> Option<Execution> {
+        None
+    }
+
+    fn memory(&self) -> Option<MemoryUse> {
+        None
     }
 
     fn flops(&self) -> Option<f64> {

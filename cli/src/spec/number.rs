@@ -1,6 +1,7 @@
 //! Numbers, `-D` bounds, limits and durations.
 
 use super::split_last;
+use crate::backend::EGraphFormat;
 use std::time::Duration;
 
 /// A number as it was written.
@@ -137,13 +138,26 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("\"{text}\" is not a duration (as in 10s, 250ms, 2m)"))
 }
 
-/// Parses `--emit ir=PHASE` and gives the phase.
+/// What `--emit` prints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Emit {
+    /// The IR after this phase.
+    Ir(String),
+    /// The e-graph of the optimiser.
+    EGraph(EGraphFormat),
+}
+
+/// Parses the value of `--emit`.
 ///
 /// # Errors
 /// Another kind of output, or no phase.
-pub fn parse_emit(text: &str) -> Result<String, String> {
-    let phase = text.strip_prefix("ir=").filter(|phase| !phase.is_empty());
-    phase.map(str::to_string).ok_or_else(|| format!("\"{text}\": expected ir=PHASE"))
+pub fn parse_emit(text: &str) -> Result<Emit, String> {
+    match text.split_once('=') {
+        Some(("ir", phase)) if !phase.is_empty() => Ok(Emit::Ir(phase.to_string())),
+        Some(("egraph", "dot")) => Ok(Emit::EGraph(EGraphFormat::Dot)),
+        Some(("egraph", "json")) => Ok(Emit::EGraph(EGraphFormat::Json)),
+        _ => Err(format!("\"{text}\": expected ir=PHASE, egraph=dot or egraph=json")),
+    }
 }
 
 /// Parses one number of `--percentile`.

@@ -4,6 +4,7 @@
 //! raw bits in the layout that the `ml_dtypes` package uses; integers narrower than a byte are written as i1 or u1.
 
 use super::{Array, byte_len, describe, elem_name};
+use crate::codes;
 use crate::error::{CliError, Exit};
 use autoglm_runtime::elem::ElemType;
 use std::io::Read;
@@ -95,15 +96,15 @@ fn descr(elem: ElemType) -> &'static str {
 
 /// Also what a damaged archive member ends in.
 fn read_error(error: std::io::Error) -> CliError {
-    CliError::new("E0903", Exit::Invalid, format!("cannot read the elements: {error}"))
+    CliError::new(codes::FILE, Exit::Invalid, format!("cannot read the elements: {error}"))
 }
 
 fn size_error(message: String) -> CliError {
-    CliError::new("E0914", Exit::Invalid, message)
+    CliError::new(codes::TENSOR_BYTES, Exit::Invalid, message)
 }
 
 fn header_error(message: &str) -> CliError {
-    CliError::new("E0910", Exit::Invalid, format!("not a valid .npy file: {message}"))
+    CliError::new(codes::NPY_HEADER, Exit::Invalid, format!("not a valid .npy file: {message}"))
 }
 
 fn read_header(input: &mut dyn Read, expected: Option<ElemType>) -> Result<Header, CliError> {
@@ -161,7 +162,7 @@ fn parse_header(text: &str, expected: Option<ElemType>) -> Result<Header, CliErr
 }
 
 fn dtype_error(what: &str, descr: &str) -> CliError {
-    CliError::new("E0912", Exit::Unsupported, format!("{what} is not a tensor: {}", descr.trim()))
+    CliError::new(codes::NPY_TYPE, Exit::Unsupported, format!("{what} is not a tensor: {}", descr.trim()))
         .help("save it as bool, int8..int64, uint8..uint64, float16, float32 or float64")
 }
 
@@ -174,7 +175,7 @@ fn parse_descr(descr: &str, expected: Option<ElemType>) -> Result<(ElemType, boo
     };
     if kind == "O" || kind.starts_with("O8") || kind.starts_with("O4") {
         return Err(CliError::new(
-            "E0911",
+            codes::NPY_OBJECTS,
             Exit::Invalid,
             "the array holds pickled Python objects, which are not read",
         )

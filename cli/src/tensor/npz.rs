@@ -1,6 +1,7 @@
 //! NumPy `.npz` files: zip archives of `.npy` members, stored or deflated.
 
 use super::{Array, npy};
+use crate::codes;
 use crate::error::{CliError, Exit};
 use crate::spec::unknown_name;
 use autoglm_runtime::elem::ElemType;
@@ -18,7 +19,7 @@ pub struct Npz<R> {
 }
 
 fn archive_error(error: impl std::fmt::Display) -> CliError {
-    CliError::new("E0915", Exit::Invalid, format!("not a readable .npz file: {error}"))
+    CliError::new(codes::NPZ, Exit::Invalid, format!("not a readable .npz file: {error}"))
 }
 
 impl<R: Read + Seek> Npz<R> {
@@ -81,5 +82,5 @@ pub fn write(arrays: &[(&str, &Array)]) -> Result<Vec<u8>, CliError> {
 }
 
 fn write_error(error: impl std::fmt::Display) -> CliError {
-    CliError::new("E0915", Exit::Invalid, format!("cannot write an .npz file: {error}"))
+    CliError::new(codes::NPZ, Exit::Invalid, format!("cannot write an .npz file: {error}"))
 }

@@ -3,6 +3,7 @@
 //! A reader of the few fields that such a file has; models are read by the compiler.
 
 use super::{Array, byte_len};
+use crate::codes;
 use crate::error::{CliError, Exit};
 use autoglm_runtime::elem::ElemType;
 
@@ -14,11 +15,11 @@ enum Field<'a> {
 }
 
 fn pb_error(message: &str) -> CliError {
-    CliError::new("E0918", Exit::Invalid, format!("not a readable tensor file: {message}"))
+    CliError::new(codes::PB, Exit::Invalid, format!("not a readable tensor file: {message}"))
 }
 
 fn unsupported(message: &str) -> CliError {
-    CliError::new("E0919", Exit::Unsupported, format!("tensor file: {message}"))
+    CliError::new(codes::PB_TYPE, Exit::Unsupported, format!("tensor file: {message}"))
 }
 
 /// The fields of a `TensorProto` that matter, contents not yet decoded.

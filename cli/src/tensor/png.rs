@@ -1,6 +1,7 @@
 //! Pictures as tensors.
 
 use super::{Array, elem_name};
+use crate::codes;
 use crate::error::{CliError, Exit};
 use crate::spec::{ImageOptions, Layout};
 use autoglm_runtime::elem::ElemType;
@@ -18,11 +19,11 @@ struct Pixels {
 }
 
 fn png_error(message: impl std::fmt::Display) -> CliError {
-    CliError::new("E0916", Exit::Invalid, format!("not a readable picture: {message}"))
+    CliError::new(codes::PICTURE, Exit::Invalid, format!("not a readable picture: {message}"))
 }
 
 fn size_error(message: String) -> CliError {
-    CliError::new("E0917", Exit::Invalid, message)
+    CliError::new(codes::PICTURE_SIZE, Exit::Invalid, message)
 }
 
 /// Decodes a PNG for an input of the given shape, `[C,H,W]` or `[N,C,H,W]` (NHWC: `[H,W,C]`, `[N,H,W,C]`), where

@@ -1,15 +1,20 @@
 //! A made-up compiler and runtime. The model's file name decides what it computes: `double` gives y = 2x, `triple`
-//! y = 3x; other names are refused in different ways.
+//! y = 3x, `bf16` y = 2 in bf16; other names are refused in different ways.
+
+#[path = "../folder/mod.rs"]
+mod folder;
 
 use autoglm::args::{Cli, Command};
 use autoglm::backend::*;
 use autoglm::cmd::{Ctx, dispatch};
 use autoglm::error::{CliError, Exit};
+use autoglm::linked::Linked;
 use autoglm::report::Report;
 use autoglm::spec::unknown_name;
 use autoglm::tensor::{Array, to_f64};
 use autoglm_runtime::elem::ElemType;
 use clap::Parser;
+pub(crate) use folder::Folder;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -46,7 +51,12 @@ impl Engine for FakeEngine {
     }
 
     fn run(&mut self) -> Result<(), CliError> {
-        self.y = Some(self.scaled(self.factor));
+        let twos =
+            || Array::new(ElemType::BF16, self.x[0].dims.clone(), [0x00, 0x40].repeat(self.x[0].len()));
+        self.y = Some(match self.signature.outputs[0].elem {
+            ElemType::BF16 => twos()?,
+            _ => self.scaled(self.factor),
+        });
         Ok(())
     }
 
@@ -54,17 +64,33 @@ impl Engine for FakeEngine {
         self.y.clone().map(|y| vec![y]).ok_or_else(|| CliError::new("E0600", Exit::Bug, "not run"))
     }
 
-    fn taps(&mut self) -> Result<Vec<(String, Array)>, CliError> {
-        Ok(vec![("hidden".into(), self.scaled(1.0)), ("y:0".into(), self.scaled(self.factor))])
+    fn taps(&mut self, _: &Path) -> Result<Taps, CliError> {
+        let tap = |node: &str, value: &str, factor| Tap {
+            node: node.into(),
+            value: value.into(),
+            array: self.scaled(factor),
+        };
+        Ok(Taps { list: vec![tap("/copy", "hidden", 1.0), tap("/mul", "y:0", self.factor)], note: None })
     }
 
     fn describe(&self) -> Description {
         Description {
             ops: vec![("Mul".into(), 1)],
-            memory: vec![("weights".into(), 2048)],
+            step_kinds: vec![("Tile".into(), 1)],
+            symbols: vec![SymbolRange { name: "batch".into(), min: 2, max: Some(8) }],
+            sections: vec![("weights".into(), 2048)],
             manifest: vec![("producer".into(), "a\x1b[31m".into())],
             steps: vec![["Tile".into(), "/mul".into(), "f32[batch,3]".into()]],
         }
+    }
+
+    fn execution(&self) -> Option<Execution> {
+        Some(Execution { threads: 1, isa: "scalar", mapped: false })
+    }
+
+    fn memory(&self) -> Option<MemoryUse> {
+        let arena = self.x.first()?.bytes.len() as u64;
+        Some(MemoryUse { arena, lower_bound: arena, scratch: 0 })
     }
 
     fn flops(&self) -> Option<f64> {
@@ -82,6 +108,7 @@ impl Backend for Fake {
         let phase = |name: &str, ir: &str| Phase {
             name: name.into(),
             time: Duration::from_millis(1),
+            nodes: Some((2, 1)),
             ir: (request.keep_ir != KeepIr::No).then(|| ir.to_string()),
         };
         if let Some(output) = &request.output {
@@ -93,13 +120,33 @@ impl Backend for Fake {
             ops_before: vec![("Mul".into(), 2)],
             ops_after: vec![("Mul".into(), 1), ("Tile".into(), 1)],
             warnings: vec!["a guess".into()],
+            ..Compiled::default()
         })
     }
 
     fn open(&self, path: &Path, options: &OpenOptions) -> Result<Box<dyn Engine>, CliError> {
         assert!(options.threads > 0);
         let whole = path.to_string_lossy();
-        let factor = match (whole.contains("double"), whole.contains("triple")) {
+        let port = |name: &str, elem| {
+            let dims = vec![PortDim::Symbol("batch".into()), PortDim::Fixed(3)];
+            Port { name: name.into(), elem, dims }
+        };
+        if whole.contains("bf16") {
+            let signature = Signature {
+                inputs: vec![port("x", ElemType::F32)],
+                outputs: vec![port("y:0", ElemType::BF16)],
+            };
+            return Ok(Box::new(FakeEngine {
+                signature,
+                factor: 0.0,
+                jit: options.jit,
+                x: Vec::new(),
+                y: None,
+            }));
+        }
+        // What `compile` wrote doubles.
+        let made = std::fs::read_to_string(path).is_ok_and(|text| text.starts_with("engine of"));
+        let factor = match (made || whole.contains("double"), whole.contains("triple")) {
             (true, _) => 2.0,
             (_, true) => 3.0,
             _ if whole.contains("panic") => panic!("a bug in the compiler"),
@@ -109,9 +156,8 @@ impl Backend for Fake {
             _ if whole.contains("damaged") => return Err(CliError::new("E0505", Exit::Integrity, "hash")),
             _ => return Err(CliError::new("E0100", Exit::Invalid, format!("cannot open {whole}"))),
         };
-        let dims = vec![PortDim::Symbol("batch".into()), PortDim::Fixed(3)];
-        let port = |name: &str| Port { name: name.into(), elem: ElemType::F32, dims: dims.clone() };
-        let signature = Signature { inputs: vec![port("x")], outputs: vec![port("y:0")] };
+        let signature =
+            Signature { inputs: vec![port("x", ElemType::F32)], outputs: vec![port("y:0", ElemType::F32)] };
         Ok(Box::new(FakeEngine { signature, factor, jit: options.jit, x: Vec::new(), y: None }))
     }
 
@@ -121,6 +167,10 @@ impl Backend for Fake {
         }
         let unsupported = CliError::new("E0201", Exit::Unsupported, "Strange is not supported");
         Ok(vec![unsupported, CliError::new("E0102", Exit::Invalid, "cut off")])
+    }
+
+    fn operators(&self, _: &Path) -> Result<Vec<String>, CliError> {
+        Ok(vec!["Mul".into(), "Mul".into()])
     }
 
     fn opt(&self, text: &str, passes: &[String], rule: Option<&str>) -> Result<String, CliError> {
@@ -140,6 +190,15 @@ pub(crate) struct Ran {
 
 /// Runs a command line in this process, with `stdin` for the worker.
 pub(crate) fn autoglm_with(line: &[&str], stdin: &str, program: Option<PathBuf>) -> Result<Ran, CliError> {
+    on(&Fake, line, stdin, program)
+}
+
+/// Runs a command line in this process with the real compiler and runtime.
+pub(crate) fn autoglm_linked(line: &[&str]) -> Result<Ran, CliError> {
+    on(&Linked, line, "", None)
+}
+
+fn on(backend: &dyn Backend, line: &[&str], stdin: &str, program: Option<PathBuf>) -> Result<Ran, CliError> {
     let mut all = vec!["autoglm"];
     all.extend(line);
     let cli = Cli::try_parse_from(all).map_err(|e| CliError::usage(e.to_string()))?;
@@ -147,10 +206,11 @@ pub(crate) fn autoglm_with(line: &[&str], stdin: &str, program: Option<PathBuf>)
     let (mut stdin, mut stdout, mut stderr) = (Cursor::new(stdin.to_string()), Vec::new(), Vec::new());
     let mut ctx = Ctx {
         verbose: cli.global.verbose,
+        watched: false,
         stdin: &mut stdin,
         stdout: &mut stdout,
         stderr: &mut stderr,
-        backend: &Fake,
+        backend,
         program,
     };
     let report = dispatch(&mut ctx, command)?;
@@ -161,42 +221,4 @@ pub(crate) fn autoglm_with(line: &[&str], stdin: &str, program: Option<PathBuf>)
 /// [`autoglm_with`] without input.
 pub(crate) fn autoglm(line: &[&str]) -> Result<Ran, CliError> {
     autoglm_with(line, "", None)
-}
-
-/// An empty folder that is removed in the end.
-pub(crate) struct Folder(PathBuf);
-
-impl Folder {
-    pub(crate) fn new(name: &str) -> Folder {
-        let path = std::env::temp_dir().join(format!("autoglm-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).unwrap();
-        Folder(path)
-    }
-
-    pub(crate) fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().to_string()
-    }
-
-    pub(crate) fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> String {
-        let path = self.path(name);
-        std::fs::create_dir_all(Path::new(&path).parent().unwrap()).unwrap();
-        std::fs::write(&path, bytes).unwrap();
-        path
-    }
-
-    pub(crate) fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = std::fs::read_dir(&self.0)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

@@ -2,10 +2,11 @@
 
 use super::codes;
 use crate::diag::{Class, Diagnostic};
-use autoglm_ir::graph::{Guard, check_signature};
-use autoglm_ir::op::{EvalCx, InferCx, normalise_axis};
+use autoglm_ir::graph::{Guard, infer};
+use autoglm_ir::op::normalise_axis;
 use autoglm_ir::{
-    Attr, Attrs, Cond, ConstData, DType, Def, Dim, Graph, OpId, Tensor, TensorType, ValueId, dim, tensor,
+    Attr, Attrs, Cond, ConstData, DType, Def, Dim, Graph, OpId, Tensor, TensorType, ValueId, dim, interp,
+    tensor,
 };
 use std::sync::Arc;
 
@@ -16,6 +17,10 @@ pub(crate) type Outs = Res<Vec<ValueId>>;
 
 /// Constants of at most this many elements are computed while importing.
 const FOLD_ELEMS_MAX: usize = 4096;
+/// Elements that one such computation may read, compute and write: a window of few elements may have many taps.
+const FOLD_WORK_MAX: u64 = 1 << 22;
+/// The same for all of them together.
+const FOLD_TOTAL_WORK_MAX: u64 = 1 << 29;
 
 /// The graph under construction and the place that messages name.
 pub(crate) struct Cx {
@@ -25,6 +30,8 @@ pub(crate) struct Cx {
     pub(crate) loc: Arc<str>,
     /// Operator type of the ONNX node being imported.
     pub(crate) op_type: String,
+    /// What folding has spent of [`FOLD_TOTAL_WORK_MAX`].
+    pub(super) fold_work: u64,
 }
 
 /// An integer attribute.
@@ -141,36 +148,28 @@ impl Cx {
     }
 
     /// The results of an operator, if all its arguments are small constants.
-    fn folded(&self, op: OpId, attrs: &Attrs, args: &[ValueId]) -> Option<Vec<Tensor>> {
+    fn folded(&mut self, op: OpId, attrs: &Attrs, args: &[ValueId]) -> Option<Vec<Tensor>> {
         let small =
             args.iter().all(|a| self.graph.ty(*a).numel().as_usize().is_some_and(|n| n <= FOLD_ELEMS_MAX));
         if !small {
             return None;
         }
         let tensors = args.iter().map(|a| self.known(*a)).collect::<Option<Vec<Tensor>>>()?;
-        check_signature(op, attrs, args.len()).ok()?;
         let tys: Vec<&TensorType> = args.iter().map(|a| self.graph.ty(*a)).collect();
-        let cx = InferCx { args: &tys, attrs, guards: Vec::new().into() };
-        let types = (op.def().infer)(&cx).ok()?;
-        if !cx.guards.into_inner().is_empty() {
+        let (types, conditions) = infer(op, attrs, &tys).ok()?;
+        if !conditions.is_empty() {
             return None;
         }
-        let outs = types.iter().map(|t| Some((t.dtype, t.concrete()?))).collect::<Option<Vec<_>>>()?;
-        if outs.iter().any(|(_, s)| tensor::numel(s).is_none_or(|n| n > FOLD_ELEMS_MAX)) {
+        let cost = interp::eval_cost(op, attrs, &tys, &types)?;
+        let host = interp::depends_on_host(op, &types);
+        if host || cost > FOLD_WORK_MAX || self.fold_work.saturating_add(cost) > FOLD_TOTAL_WORK_MAX {
             return None;
         }
-        let mut fixed = Vec::new();
-        for (name, attr) in attrs.iter() {
-            fixed.push(match attr {
-                Attr::Dims(d) => (name, Attr::Ints(d.iter().map(Dim::as_const).collect::<Option<_>>()?)),
-                other => (name, other.clone()),
-            });
+        self.fold_work += cost;
+        if types.iter().any(|t| t.numel().as_usize().is_none_or(|n| n > FOLD_ELEMS_MAX)) {
+            return None;
         }
-        let results =
-            (op.def().eval)(&EvalCx { args: &tensors, attrs: &Attrs::new(fixed), outs: &outs }).ok()?;
-        let as_inferred = results.len() == outs.len()
-            && results.iter().zip(&outs).all(|(t, (d, s))| t.dtype == *d && t.shape == *s);
-        as_inferred.then_some(results)
+        interp::eval(op, attrs, &tensors).ok()
     }
 
     /// The tensor, if it is known at compile time without evaluating recipes.

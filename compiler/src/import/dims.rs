@@ -3,7 +3,9 @@
 use super::codes;
 use super::cx::{Cx, Res};
 use autoglm_ir::dim::Bounds;
-use autoglm_ir::{Dim, Graph};
+use autoglm_ir::op::InferCx;
+use autoglm_ir::{Attrs, Dim, Graph};
+use std::cell::RefCell;
 
 /// The declared bounds of a graph's symbols.
 struct Declared<'a>(&'a Graph);
@@ -69,16 +71,30 @@ impl Cx {
 
     /// The extents that numpy broadcasting of two shapes gives.
     pub(crate) fn broadcast(&self, a: &[Dim], b: &[Dim]) -> Res<Vec<Dim>> {
-        let rank = a.len().max(b.len());
-        let one = Dim::from(1);
-        let at = |s: &[Dim], i: usize| (i + s.len()).checked_sub(rank).map_or(one.clone(), |j| s[j].clone());
-        (0..rank)
-            .map(|i| {
-                let (x, y) = (at(a, i), at(b, i));
-                x.broadcast(&y).ok_or_else(|| {
-                    self.invalid(codes::SHAPE, format!("extents {x} and {y} do not broadcast"))
-                })
-            })
-            .collect()
+        let cx = InferCx { args: &[], attrs: &Attrs::default(), guards: RefCell::default() };
+        cx.broadcast(a, b).map_err(|e| self.invalid(codes::SHAPE, e))
+    }
+
+    /// For each dimension of a tensor of this rank and each of `axes`, which are known at run time only, 1 if the axis is
+    /// that dimension, else 0. Guards make sure that the axes exist and differ.
+    pub(crate) fn dynamic_axes(&mut self, axes: &[Dim], rank: usize) -> Res<Vec<Vec<Dim>>> {
+        let (rank, last) = (Dim::from(rank), rank as i64 - 1);
+        let mut places: Vec<Dim> = Vec::with_capacity(axes.len());
+        for axis in axes {
+            self.require_le(&(&Dim::from(0) - &rank), axis, "an axis does not exist")?;
+            self.require_le(axis, &last.into(), "an axis does not exist")?;
+            let place = self.counted_from_end(axis, &rank);
+            for other in &places {
+                self.require_eq(&place.equals(other), &0.into(), "an axis is given twice")?;
+            }
+            places.push(place);
+        }
+        Ok((0..=last).map(|d| places.iter().map(|p| p.equals(&d.into())).collect()).collect())
+    }
+
+    /// The value whose flag is 1, or `other` if there is none.
+    pub(crate) fn chosen(flags: &[Dim], values: &[Dim], other: &Dim) -> Dim {
+        let pick = |rest: Dim, (flag, value): (&Dim, &Dim)| Dim::select(flag, value, &rest);
+        flags.iter().zip(values).fold(other.clone(), pick)
     }
 }

@@ -12,9 +12,6 @@ use std::collections::BTreeSet;
 /// Elements of integer inputs up to this length may become symbols.
 const ELEMENTS_MAX: usize = 16;
 
-/// Symbolic extents are between 1 and this unless the user says otherwise.
-pub(crate) const EXTENT_MAX: i64 = i32::MAX as i64;
-
 /// Declares graph inputs one by one.
 pub(crate) struct Inputs<'a> {
     options: &'a ImportOptions,
@@ -99,7 +96,9 @@ impl<'a> Inputs<'a> {
             }
             Some((_, lo, hi)) if lo == hi => return Ok(Dim::from(*lo)),
             Some((_, lo, hi)) => (*lo, *hi),
-            None => (1, EXTENT_MAX),
+            // Empty batches and caches are extents like any other. Arithmetic on extents is checked at run time, so
+            // that none has to be bounded above.
+            None => (0, i64::MAX),
         };
         graph.add_symbol(name, SymbolSource::InputDim { input, axis }, min, max);
         Ok(Dim::sym(name))

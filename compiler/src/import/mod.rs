@@ -4,8 +4,8 @@
 //! each node through its row in the table of importers, which decomposes it into IR operators of one canonical meaning
 //! whatever the operator set version. Declared shapes are hints: what counts is inferred.
 
-pub mod codes;
 mod cx;
+mod declared;
 mod dims;
 mod inputs;
 mod node;
@@ -13,14 +13,15 @@ mod ops;
 mod unsupported;
 mod values;
 
+pub(crate) use crate::codes;
 use crate::diag::{Class, Diagnostic};
-use crate::onnx::proto::{DimensionValue, GraphProto, NodeProto, ValueInfoProto};
+use crate::onnx::proto::{GraphProto, NodeProto};
 use crate::onnx::scope::{Opsets, opset_imports};
-use crate::onnx::{Attrs, Limits, ModelFile, node_opset, normalise};
+use crate::onnx::{Attrs, Limits, ModelFile, node_opset, normalise_within};
 use autoglm_ir::graph::Output;
 use autoglm_ir::{Def, Graph, Tensor, ValueId};
 use cx::{Cx, Outs, Res};
-use inputs::{Inputs, tensor_type};
+use inputs::Inputs;
 use node::NodeCx;
 use std::collections::{HashMap, HashSet};
 use unsupported::{Unsupported, find};
@@ -35,7 +36,7 @@ const PROBLEMS_MAX: usize = 100;
 /// How a model is imported.
 #[derive(Clone, Debug, Default)]
 pub struct ImportOptions {
-    /// Name, smallest and largest value of symbolic extents. Equal bounds fix the extent. Others are 1 to 2^31 - 1.
+    /// Name, smallest and largest value of symbolic extents. Equal bounds fix the extent. Others are at least 0.
     pub dims: Vec<(String, i64, i64)>,
     /// Inputs that get a constant value.
     pub fixed: Vec<(String, Tensor)>,
@@ -56,7 +57,7 @@ pub struct Imported {
 pub fn import(model: &ModelFile, options: &ImportOptions) -> Result<Imported, Vec<Diagnostic>> {
     let mut noted = Vec::new();
     let opsets = opset_imports(&model.model.opset_import).map_err(|e| vec![from_read(e)])?;
-    let onnx = normalise(model.model.clone(), &mut noted)
+    let onnx = normalise_within(model.model.clone(), &mut noted, options.limits.nodes)
         .map_err(|errors| errors.into_iter().map(from_read).collect::<Vec<_>>())?;
     let mut warnings: Vec<Diagnostic> = noted
         .into_iter()
@@ -73,6 +74,7 @@ pub fn import(model: &ModelFile, options: &ImportOptions) -> Result<Imported, Ve
             graph: Graph { name: onnx.name.clone(), ..Graph::default() },
             loc: "".into(),
             op_type: String::new(),
+            fold_work: 0,
         },
         scope: HashMap::new(),
         broken: HashSet::new(),
@@ -302,12 +304,11 @@ impl<'a> Importing<'a> {
 
     fn add_outputs(&mut self, warnings: &mut Vec<Diagnostic>) {
         let onnx = self.onnx;
+        warnings.extend(declared::intermediate(&self.cx.graph, &self.scope, &onnx.value_info));
         for output in &onnx.output {
             match self.scope.get(&output.name) {
                 Some(v) => {
-                    if let Some(w) = contradiction(&self.cx.graph, *v, output) {
-                        warnings.push(w);
-                    }
+                    warnings.extend(declared::output(&mut self.cx.graph, *v, output));
                     self.cx.graph.outputs.push(Output { name: output.name.clone(), value: *v });
                 }
                 None if self.broken.contains(output.name.as_str()) => {}
@@ -318,26 +319,4 @@ impl<'a> Importing<'a> {
             }
         }
     }
-}
-
-/// A declared output type that cannot be what is inferred.
-fn contradiction(graph: &Graph, v: ValueId, output: &ValueInfoProto) -> Option<Diagnostic> {
-    let declared = tensor_type(output.r#type.as_ref())?;
-    let ty = graph.ty(v);
-    let dtype = values::dtype_of(declared.elem_type).filter(|d| *d != ty.dtype);
-    let extents = declared.shape.as_ref().filter(|s| {
-        s.dim.len() != ty.rank()
-            || s.dim.iter().zip(&ty.shape).any(|(d, have)| match d.value {
-                Some(DimensionValue::DimValue(want)) => have.as_const().is_some_and(|have| have != want),
-                _ => false,
-            })
-    });
-    if dtype.is_none() && extents.is_none() {
-        return None;
-    }
-    let title = format!(
-        "output `{}` is declared with another type than the {ty} that the model computes",
-        output.name
-    );
-    Some(Diagnostic::warning(codes::W_DECLARED, title).help("the computed type counts"))
 }

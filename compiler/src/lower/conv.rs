@@ -1,10 +1,12 @@
 //! Convolutions: the channels-last f32 kernel for constant weights, or a TileIR loop for everything else.
 
-use super::matmul::{f32s, store_f32};
+use super::matmul::f32s;
 use super::movement::{Fill, padded};
-use super::tile::{Body, strides};
-use super::{Failure, Lowering};
-use autoglm_ir::{DType, Dim, Node, interp};
+use super::place::{Place, Writes};
+use super::tile::Body;
+use super::view::View;
+use super::{Failure, Lowering, epilogue};
+use autoglm_ir::{Dim, Node, Tensor, ValueId};
 use autoglm_runtime::cpu::pack;
 use autoglm_runtime::program::{self as rt, StepKind};
 use autoglm_runtime::tile::{BinaryOp, Instr, LaneId, ReduceOp, TileProgram};
@@ -14,7 +16,7 @@ pub(super) fn conv(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
 }
 
 /// Begin and end padding of every axis, given those of the spatial axes that start at `first`.
-fn pads(node: &Node, rank: usize, first: usize) -> (Vec<Dim>, Vec<Dim>) {
+pub(super) fn pads(node: &Node, rank: usize, first: usize) -> (Vec<Dim>, Vec<Dim>) {
     let spatial = node.attrs.ints("pads");
     let half = spatial.len() / 2;
     let mut both = (vec![Dim::from(0); rank], vec![Dim::from(0); rank]);
@@ -25,47 +27,93 @@ fn pads(node: &Node, rank: usize, first: usize) -> (Vec<Dim>, Vec<Dim>) {
     both
 }
 
-fn kernel(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
-    let x = cx.graph.ty(node.args[0]).clone();
-    let Some(weight_id) = cx.graph.constant(node.args[1]) else {
-        return Err(Failure::Invalid("a channels-last convolution needs a constant weight".into()));
-    };
-    let weight = interp::const_tensor(cx.graph, weight_id).map_err(Failure::Invalid)?;
+/// The weight as the kernel reads it.
+fn pack_weight(weight: &Tensor, groups: usize) -> Result<Vec<f32>, Failure> {
     let &[m, per_group, kh, kw] = weight.shape.as_slice() else {
         return Err(Failure::Invalid(format!("a weight of rank {}", weight.shape.len())));
     };
-    let groups = node.attrs.int("groups").max(1) as usize;
     let shape = pack::ConvWeights { m, c: per_group, kernel: [kh, kw], groups };
     let too_large = || Failure::Unsupported(format!("a weight of {:?} in {groups} groups", weight.shape));
     let mut packed = vec![0f32; pack::packed_conv_len(&shape).ok_or_else(too_large)?];
     pack::pack_conv(&f32s(&weight.data), &shape, &mut packed).map_err(|e| Failure::Invalid(e.to_string()))?;
-    drop(weight);
-    let weight = store_f32(cx, &packed)?;
-    let mut source = cx.value(node.args[0])?;
-    let (before, after) = pads(node, 4, 1);
-    if before.iter().chain(&after).any(|p| !p.is(0)) {
-        source = padded(cx, source, (DType::F32, &x.shape), (&before, &after), Fill::Number(0.0))?;
-    }
-    let mut args = vec![source, weight];
+    Ok(packed)
+}
+
+/// Registers of the extents of a channels-last tensor of images.
+pub(super) fn extents(cx: &mut Lowering<'_>, shape: &[Dim]) -> Result<[rt::Reg; 4], Failure> {
+    Ok([cx.reg(&shape[0])?, cx.reg(&shape[1])?, cx.reg(&shape[2])?, cx.reg(&shape[3])?])
+}
+
+fn kernel(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
+    let Some(weight_id) = cx.graph.constant(node.args[1]) else {
+        return Err(Failure::Invalid("a channels-last convolution needs a constant weight".into()));
+    };
+    let groups = node.attrs.int("groups").max(1) as usize;
+    let Some(&[m, _, kh, kw]) = cx.graph.ty(node.args[1]).concrete().as_deref() else {
+        return Err(Failure::Invalid(format!("a weight of type {}", cx.graph.ty(node.args[1]))));
+    };
+    let weight = cx.packed(weight_id, groups, |weight| pack_weight(weight, groups))?;
+    let x = input(cx, node)?;
+    let mut args = vec![x.id, weight];
     let bias = node.args.get(2).copied();
     if let Some(bias) = bias {
-        args.push(cx.value(bias)?);
+        args.push(cx.dense(bias)?);
     }
+    let tail = epilogue::of_contraction(cx, node)?;
+    if let Some(tail) = &tail {
+        args.extend(&tail.args);
+    }
+    let out = cx.target(cx.result_of(node), &args, Writes::Lines)?;
+    let epilogue = match tail {
+        Some(tail) => {
+            let reads = tail.reads.clone();
+            Some(tail.emit(cx, &reads)?)
+        }
+        None => None,
+    };
     let pair = |cx: &mut Lowering<'_>, v: [usize; 2]| -> Result<[rt::Reg; 2], Failure> {
         Ok([cx.reg(&v[0].into())?, cx.reg(&v[1].into())?])
     };
     let ints = |name: &str| [node.attrs.ints(name)[0] as usize, node.attrs.ints(name)[1] as usize];
     let kind = StepKind::Conv {
+        extents: extents(cx, &x.view.shape)?,
+        out_extents: [cx.reg(&out.view.shape[1])?, cx.reg(&out.view.shape[2])?],
+        x: cx.lines_access(&x.view)?,
+        out: cx.lines_access(&out.view)?,
         kernel: pair(cx, [kh, kw])?,
         stride: pair(cx, ints("strides"))?,
         dilation: pair(cx, ints("dilations"))?,
         groups: cx.reg(&groups.into())?,
         m: cx.reg(&m.into())?,
         bias: bias.is_some(),
+        epilogue,
     };
-    let out = cx.result(node.outs[0])?;
-    cx.step(kind, args, vec![out]);
+    cx.step(kind, args, vec![out.id]);
     Ok(())
+}
+
+/// The padded input of the channels-last kernel.
+fn input(cx: &mut Lowering<'_>, node: &Node) -> Result<Place, Failure> {
+    let (before, after) = pads(node, 4, 1);
+    if before.iter().chain(&after).all(|p| p.is(0)) {
+        return cx.readable(node.args[0], View::has_lines);
+    }
+    padded_once(cx, node.args[0], (&before, &after))
+}
+
+/// An argument padded with zeros: filled by the first convolution that needs it.
+fn padded_once(
+    cx: &mut Lowering<'_>,
+    v: ValueId,
+    (before, after): (&[Dim], &[Dim]),
+) -> Result<Place, Failure> {
+    let source = cx.place(v)?;
+    let out = cx.padded_input(v, (before, after))?;
+    if cx.filled.insert(out.id) {
+        let dtype = cx.graph.ty(v).dtype;
+        padded(cx, &source, (before, after), (dtype, &Fill::Number(0.0)), &out)?;
+    }
+    Ok(out)
 }
 
 /// Any rank, element type and weight: a loop over n, groups, channels and positions with a reduction over the window.
@@ -74,13 +122,11 @@ fn general(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
     let out_shape = cx.graph.ty(node.outs[0]).shape.clone();
     let spatial = x.rank() - 2;
     let groups = Dim::from(node.attrs.int("groups").max(1));
-    let source = cx.value(node.args[0])?;
     let (before, after) = pads(node, x.rank(), 2);
-    let padded_shape: Vec<Dim> = (0..x.rank()).map(|i| &(&x.shape[i] + &before[i]) + &after[i]).collect();
     let source = if before.iter().chain(&after).all(|p| p.is(0)) {
-        source
+        cx.place(node.args[0])?
     } else {
-        padded(cx, source, (x.dtype, &x.shape), (&before, &after), Fill::Number(0.0))?
+        padded_once(cx, node.args[0], (&before, &after))?
     };
     let whole = || Failure::Invalid("the groups do not divide the channels".into());
     let per_group = w.shape[0].exact_div(&groups).ok_or_else(whole)?;
@@ -88,7 +134,8 @@ fn general(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
     let mut dims = vec![out_shape[0].clone(), groups, per_group.clone()];
     dims.extend_from_slice(&out_shape[2..]);
     dims.extend_from_slice(&w.shape[1..]);
-    let (xs, ws) = (strides(&padded_shape), strides(&w.shape));
+    let weight = cx.place(node.args[1])?;
+    let (xs, ws) = (&source.view.strides, &weight.view.strides);
     let zero = || Dim::from(0);
     let mut over_x = vec![xs[0].clone(), &xs[1] * &w.shape[1], zero()];
     let mut over_w = vec![zero(), &ws[0] * &per_group, ws[0].clone()];
@@ -98,24 +145,33 @@ fn general(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
     over_x.push(xs[1].clone());
     over_x.extend((0..spatial).map(|i| scaled("dilations", i)));
     over_w.extend_from_slice(&ws[1..]);
-    let mut body = Body::new(&dims, (0..dims.len()).collect());
-    let weight = cx.value(node.args[1])?;
-    let (a, b) = (body.load(source, over_x), body.load(weight, over_w));
+    let over = |place: &Place, strides: Vec<Dim>| {
+        let view = View { shape: dims.clone(), offset: place.view.offset.clone(), strides };
+        Place { id: place.id, view }
+    };
+    let mut body = Body::new();
+    let (a, b) = (body.load(&over(&source, over_x)), body.load(&over(&weight, over_w)));
     let src = body.push(Instr::Binary(BinaryOp::Mul, a, b));
     let mut fold = super::reduce::fold(ReduceOp::Sum, src);
+    let kept = &dims[..3 + spatial];
     if let Some(bias) = node.args.get(2) {
-        let bias = cx.value(*bias)?;
-        let mut over = vec![zero(), per_group, Dim::from(1)];
-        over.resize(dims.len(), zero());
-        add_after(&mut body, &mut fold, bias, over);
+        let bias = cx.place(*bias)?;
+        let stride = &bias.view.strides[0];
+        let mut strides = vec![zero(), &per_group * stride, stride.clone()];
+        strides.resize(kept.len(), zero());
+        let view = View { shape: kept.to_vec(), offset: bias.view.offset.clone(), strides };
+        add_after(&mut body, &mut fold, &Place { id: bias.id, view });
     }
-    let out = cx.result(node.outs[0])?;
-    body.finish(cx, Some((1 + spatial as u8, fold)), out)
+    let out = cx.target(node.outs[0], &body.args, Writes::Any)?;
+    // Splitting an axis is always a view.
+    let view =
+        out.view.reshape(kept).ok_or_else(|| Failure::Invalid("the channels have no stride".into()))?;
+    body.finish_fold(cx, &dims, fold, None, &Place { id: out.id, view })
 }
 
 /// Adds a tensor to the result of the only reduction, in the epilogue.
-fn add_after(body: &mut Body, fold: &mut TileProgram, value: rt::ValueId, over: Vec<Dim>) {
-    let arg = body.epilogue_arg(value, over);
+fn add_after(body: &mut Body, fold: &mut TileProgram, value: &Place) {
+    let arg = body.arg(value);
     let sum: LaneId = 2;
     fold.epilogue =
         vec![Instr::Load { arg }, Instr::Binary(BinaryOp::Add, 0, 1), Instr::Store { out: 0, src: sum }];

@@ -1,8 +1,11 @@
 //! Elementwise operators as TileIR instructions.
 
+use super::place::Writes;
 use super::tile::{Body, lane};
+use super::view::Move;
 use super::{Failure, Lowering, elem};
-use autoglm_ir::{DType, Node};
+use autoglm_ir::graph::ConstData;
+use autoglm_ir::{DType, Node, ValueId, interp};
 use autoglm_runtime::tile::{BinaryOp, Instr, Lane, LaneId, UnaryOp};
 
 /// Operators that are one instruction.
@@ -62,19 +65,25 @@ static BINARY: &[(&str, BinaryOp)] = &[
 
 /// Lowers a node to one loop over its result.
 pub(super) fn map(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
-    let result = node.outs[0];
-    let ty = cx.graph.ty(result).clone();
-    let mut body = Body::new(&ty.shape, (0..ty.rank()).collect());
-    let src = instructions(cx, &mut body, node)?;
-    body.push(Instr::Store { out: 0, src });
-    let out = cx.result(result)?;
-    body.finish(cx, None, out)
+    let mut body = Body::new();
+    let src = instructions(cx, &mut body, node, &[])?;
+    let out = cx.target(node.outs[0], &body.args, Writes::Any)?;
+    body.finish_map(cx, src, &out)
 }
 
-/// The instructions of one node; the lane is not yet rounded to the node's element type.
-pub(super) fn instructions(cx: &mut Lowering<'_>, body: &mut Body, node: &Node) -> Result<LaneId, Failure> {
+/// The instructions of one node that the loop sees behind `path`; the lane is not yet rounded to the node's element type.
+pub(super) fn instructions(
+    cx: &mut Lowering<'_>,
+    body: &mut Body,
+    node: &Node,
+    path: &[Move],
+) -> Result<LaneId, Failure> {
     let name = node.op.name();
-    let lanes = node.args.iter().map(|a| body.lane(cx, *a)).collect::<Result<Vec<_>, _>>()?;
+    let path = Body::operand_path(&cx.graph.ty(node.outs[0]).shape, path);
+    if let Some(src) = power(cx, body, node, &path)? {
+        return Ok(src);
+    }
+    let lanes = node.args.iter().map(|a| body.lane(cx, *a, path.clone())).collect::<Result<Vec<_>, _>>()?;
     let from = cx.graph.ty(node.args[0]).dtype;
     if let (Some((_, op)), [x]) = (UNARY.iter().find(|(n, _)| *n == name), lanes.as_slice()) {
         return Ok(body.push(Instr::Unary(*op, *x)));
@@ -98,12 +107,92 @@ pub(super) fn instructions(cx: &mut Lowering<'_>, body: &mut Body, node: &Node) 
                 (false, false) => body.constant(Lane::I64, 0.0),
             })
         }
+        ("gelu" | "silu" | "hard_swish", [x]) => Ok(activation(body, node, *x, lane(from))),
         ("cast", [x]) => {
             let to = node.attrs.dtype("to").ok_or_else(|| Failure::Invalid("cast without a type".into()))?;
             cast(body, *x, (from, to), !node.attrs.flag("wrap_overflow"))
         }
         _ => Err(Failure::Unsupported(format!("`{name}` has no TileIR instruction"))),
     }
+}
+
+/// `x` times a function of it.
+fn activation(body: &mut Body, node: &Node, x: LaneId, lane: Lane) -> LaneId {
+    let constant = |body: &mut Body, v: f64| body.constant(lane, v);
+    let binary = |body: &mut Body, op, a, b| body.push(Instr::Binary(op, a, b));
+    let factor = match (node.op.name(), node.attrs.flag("tanh")) {
+        ("silu", _) => body.push(Instr::Unary(UnaryOp::Sigmoid, x)),
+        ("hard_swish", _) => {
+            let (sixth, half) = (constant(body, 1.0 / 6.0), constant(body, 0.5));
+            let (zero, one) = (constant(body, 0.0), constant(body, 1.0));
+            let scaled = binary(body, BinaryOp::Mul, x, sixth);
+            let shifted = binary(body, BinaryOp::Add, scaled, half);
+            let below = binary(body, BinaryOp::Min, one, shifted);
+            binary(body, BinaryOp::Max, zero, below)
+        }
+        (_, tanh) => {
+            let (half, one) = (constant(body, 0.5), constant(body, 1.0));
+            let curve = if tanh {
+                let (cubic, scale) =
+                    (constant(body, 0.044715), constant(body, (2.0 / std::f64::consts::PI).sqrt()));
+                let square = binary(body, BinaryOp::Mul, x, x);
+                let inner = binary(body, BinaryOp::Mul, square, cubic);
+                let inner = binary(body, BinaryOp::Add, inner, one);
+                let inner = binary(body, BinaryOp::Mul, inner, x);
+                let inner = binary(body, BinaryOp::Mul, inner, scale);
+                body.push(Instr::Unary(UnaryOp::Tanh, inner))
+            } else {
+                let scale = constant(body, std::f64::consts::FRAC_1_SQRT_2);
+                let inner = binary(body, BinaryOp::Mul, x, scale);
+                body.push(Instr::Unary(UnaryOp::Erf, inner))
+            };
+            let sum = binary(body, BinaryOp::Add, curve, one);
+            binary(body, BinaryOp::Mul, sum, half)
+        }
+    };
+    binary(body, BinaryOp::Mul, x, factor)
+}
+
+/// A power with the same small exponent everywhere.
+fn power(
+    cx: &mut Lowering<'_>,
+    body: &mut Body,
+    node: &Node,
+    path: &[Move],
+) -> Result<Option<LaneId>, Failure> {
+    let [base, exponent] = node.args.as_slice() else { return Ok(None) };
+    let Some(exponent) = uniform(cx, *exponent)?.filter(|_| node.op.name() == "pow") else { return Ok(None) };
+    let dtype = cx.graph.ty(*base).dtype;
+    let root = exponent == 0.5 && dtype.is_float();
+    if !root && exponent != 2.0 && exponent != 3.0 {
+        return Ok(None);
+    }
+    let x = body.lane(cx, *base, path.to_vec())?;
+    if root {
+        // The square root has its own ideas of -0 and -inf.
+        let zero = body.constant(lane(dtype), 0.0);
+        let infinity = body.constant(lane(dtype), f64::INFINITY);
+        let root = body.push(Instr::Unary(UnaryOp::Sqrt, x));
+        let root = body.push(Instr::Binary(BinaryOp::Add, root, zero));
+        let cond = body.push(Instr::Unary(UnaryOp::IsNegInf, x));
+        return Ok(Some(body.push(Instr::Select { cond, a: infinity, b: root })));
+    }
+    let square = body.push(Instr::Binary(BinaryOp::Mul, x, x));
+    if exponent == 2.0 {
+        return Ok(Some(square));
+    }
+    Ok(Some(body.push(Instr::Binary(BinaryOp::Mul, square, x))))
+}
+
+/// The element of a constant that is the same everywhere.
+fn uniform(cx: &Lowering<'_>, v: ValueId) -> Result<Option<f64>, Failure> {
+    let Some(id) = cx.graph.constant(v) else { return Ok(None) };
+    let splat = matches!(cx.graph.consts[id.0 as usize].data, ConstData::Splat(_));
+    if !splat && !cx.graph.ty(v).numel().is(1) {
+        return Ok(None);
+    }
+    let tensor = interp::const_tensor(cx.graph, id).map_err(Failure::Invalid)?;
+    Ok(tensor.to_f64().first().copied())
 }
 
 fn cast(body: &mut Body, x: LaneId, (from, to): (DType, DType), saturate: bool) -> Result<LaneId, Failure> {

@@ -1,8 +1,10 @@
 //! Gathers, scatters and top-k.
 
+use super::place::Place;
+use super::view::View;
 use super::{Failure, Lowering};
 use autoglm_ir::dim::product;
-use autoglm_ir::{DType, Dim, Node};
+use autoglm_ir::{DType, Dim, Graph, Node};
 use autoglm_runtime::program::{ScatterMode, StepKind};
 
 /// The axis attribute, which the importer has normalised.
@@ -10,8 +12,34 @@ fn axis(node: &Node) -> usize {
     node.attrs.int("axis") as usize
 }
 
+/// What a `gather` with known indices at regular steps shows of its data, if all of them are certain to be inside.
+pub(super) fn gathered(graph: &Graph, node: &Node, data: &View) -> Option<View> {
+    let index: Vec<i64> =
+        graph.value(node.args[1]).content.as_ref()?.iter().map(Dim::as_const).collect::<Option<_>>()?;
+    let axis = axis(node);
+    let extent = data.shape[axis].as_const()?;
+    let wrapped = |i: i64| if i < 0 { i + extent } else { i };
+    let index: Vec<i64> = index.into_iter().map(wrapped).collect();
+    let step = if index.len() > 1 { index[1] - index[0] } else { 1 };
+    let inside = index.iter().all(|i| (0..extent).contains(i));
+    if !inside || step == 0 || index.windows(2).any(|pair| pair[1] - pair[0] != step) {
+        return None;
+    }
+    let (mut starts, mut sizes, mut steps) =
+        (vec![Dim::from(0); data.shape.len()], data.shape.clone(), vec![1; data.shape.len()]);
+    (starts[axis], sizes[axis], steps[axis]) = ((*index.first()?).into(), index.len().into(), step);
+    data.slice(&starts, &sizes, &steps).reshape(&graph.ty(node.outs[0]).shape)
+}
+
 pub(super) fn gather(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
-    let (data, index) = (cx.value(node.args[0])?, cx.value(node.args[1])?);
+    if cx.options.views {
+        let place = cx.place(node.args[0])?;
+        if let Some(view) = gathered(cx.graph, node, &place.view) {
+            cx.bind(node.outs[0], Place { id: place.id, view });
+            return Ok(());
+        }
+    }
+    let (data, index) = (cx.dense(node.args[0])?, cx.dense(node.args[1])?);
     let shape = cx.graph.ty(node.args[0]).shape.clone();
     let axis = axis(node);
     let kind = StepKind::Gather {
@@ -20,7 +48,7 @@ pub(super) fn gather(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> 
         inner: cx.reg(&product(&shape[axis + 1..]))?,
         count: cx.reg(&cx.graph.ty(node.args[1]).numel())?,
     };
-    let out = cx.result(node.outs[0])?;
+    let out = cx.own(node.outs[0])?;
     cx.step(kind, vec![data, index], vec![out]);
     Ok(())
 }
@@ -41,7 +69,7 @@ fn coordinates(index: &[Dim], data: &[Dim], batch: usize) -> Result<(Dim, Vec<Di
 }
 
 pub(super) fn gather_nd(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
-    let (data, index) = (cx.value(node.args[0])?, cx.value(node.args[1])?);
+    let (data, index) = (cx.dense(node.args[0])?, cx.dense(node.args[1])?);
     let data_shape = cx.graph.ty(node.args[0]).shape.clone();
     let batch = node.attrs.int("batch_dims") as usize;
     let (rows, extents, inner) = coordinates(&cx.graph.ty(node.args[1]).shape.clone(), &data_shape, batch)?;
@@ -51,19 +79,19 @@ pub(super) fn gather_nd(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failur
         extents: cx.shape.regs(&extents)?,
         inner: cx.reg(&inner)?,
     };
-    let out = cx.result(node.outs[0])?;
+    let out = cx.own(node.outs[0])?;
     cx.step(kind, vec![data, index], vec![out]);
     Ok(())
 }
 
 pub(super) fn gather_elements(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
-    let (data, index) = (cx.value(node.args[0])?, cx.value(node.args[1])?);
+    let (data, index) = (cx.dense(node.args[0])?, cx.dense(node.args[1])?);
     let kind = StepKind::GatherElements {
         data: cx.shape.regs(&cx.graph.ty(node.args[0]).shape)?,
         shape: cx.shape.regs(&cx.graph.ty(node.args[1]).shape)?,
         axis: axis(node) as u32,
     };
-    let out = cx.result(node.outs[0])?;
+    let out = cx.own(node.outs[0])?;
     cx.step(kind, vec![data, index], vec![out]);
     Ok(())
 }
@@ -80,7 +108,7 @@ fn mode(node: &Node) -> Result<ScatterMode, Failure> {
 }
 
 pub(super) fn scatter_nd(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
-    let args = node.args.iter().map(|a| cx.value(*a)).collect::<Result<Vec<_>, _>>()?;
+    let args = node.args.iter().map(|a| cx.dense(*a)).collect::<Result<Vec<_>, _>>()?;
     let data = cx.graph.ty(node.args[0]).shape.clone();
     let (rows, extents, inner) = coordinates(&cx.graph.ty(node.args[1]).shape.clone(), &data, 0)?;
     let kind = StepKind::ScatterNd {
@@ -89,26 +117,26 @@ pub(super) fn scatter_nd(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failu
         inner: cx.reg(&inner)?,
         mode: mode(node)?,
     };
-    let out = cx.result(node.outs[0])?;
+    let out = cx.own(node.outs[0])?;
     cx.step(kind, args, vec![out]);
     Ok(())
 }
 
 pub(super) fn scatter_elements(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
-    let args = node.args.iter().map(|a| cx.value(*a)).collect::<Result<Vec<_>, _>>()?;
+    let args = node.args.iter().map(|a| cx.dense(*a)).collect::<Result<Vec<_>, _>>()?;
     let kind = StepKind::ScatterElements {
         data: cx.shape.regs(&cx.graph.ty(node.args[0]).shape)?,
         shape: cx.shape.regs(&cx.graph.ty(node.args[1]).shape)?,
         axis: axis(node) as u32,
         mode: mode(node)?,
     };
-    let out = cx.result(node.outs[0])?;
+    let out = cx.own(node.outs[0])?;
     cx.step(kind, args, vec![out]);
     Ok(())
 }
 
 pub(super) fn top_k(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
-    let data = cx.value(node.args[0])?;
+    let data = cx.dense(node.args[0])?;
     let shape = cx.graph.ty(node.args[0]).shape.clone();
     let axis = axis(node);
     let k =
@@ -120,7 +148,7 @@ pub(super) fn top_k(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
         k: cx.reg(&k)?,
         largest: node.attrs.flag("largest"),
     };
-    let outs = node.outs.iter().map(|o| cx.result(*o)).collect::<Result<Vec<_>, _>>()?;
+    let outs = node.outs.iter().map(|o| cx.own(*o)).collect::<Result<Vec<_>, _>>()?;
     debug_assert_eq!(cx.graph.ty(node.outs[1]).dtype, DType::I64);
     cx.step(kind, vec![data], outs);
     Ok(())

@@ -1,138 +1,203 @@
 //! Matrix products: the packed f32 kernel, or a TileIR loop for other element types.
 
-use super::tile::{Body, broadcast_strides, strides};
-use super::{Failure, Lowering};
-use autoglm_ir::dim::product;
-use autoglm_ir::{DType, Def, Dim, Node, ValueId, interp};
+use super::place::{Place, Writes};
+use super::tile::Body;
+use super::view::{View, merge_loops};
+use super::{Failure, Lowering, epilogue};
+use autoglm_ir::{DType, Def, Dim, Node, ValueId};
 use autoglm_runtime::cpu::pack;
-use autoglm_runtime::program::{self as rt, Access, StepKind};
+use autoglm_runtime::program::{self as rt, StepKind};
 use autoglm_runtime::tile::{BinaryOp, Instr, ReduceOp};
 
-/// A factor: its value, and its shape and strides as the product sees them.
-struct Factor {
-    id: rt::ValueId,
-    shape: Vec<Dim>,
-    strides: Vec<Dim>,
+/// The right factor.
+enum Right {
+    /// A constant matrix in the kernel's layout.
+    Packed(rt::ValueId),
+    /// Any tensor.
+    View(Place),
 }
 
+/// `matmul` and `linear`.
 pub(super) fn matmul(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
-    let out = node.outs[0];
-    match cx.graph.ty(out).dtype {
+    match cx.graph.ty(node.outs[0]).dtype {
         DType::F32 => product_f32(cx, node),
         DType::F16 | DType::BF16 => through_f32(cx, node),
         _ => product_loop(cx, node),
     }
 }
 
-/// The value behind a transpose that is read through, with permuted strides.
-fn factor(cx: &mut Lowering<'_>, v: ValueId) -> Result<Factor, Failure> {
-    let shape = cx.graph.ty(v).shape.clone();
-    if let (true, Some(node)) = (cx.plan.through[v.0 as usize], cx.graph.producer(v)) {
-        let source = strides(&cx.graph.ty(node.args[0]).shape);
-        let strides = node.attrs.ints("perm").iter().map(|p| source[*p as usize].clone()).collect();
-        return Ok(Factor { id: cx.value(node.args[0])?, shape, strides });
-    }
-    let strides = strides(&shape);
-    Ok(Factor { id: cx.value(v)?, shape, strides })
-}
-
 fn product_f32(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
-    let (av, bv) = (node.args[0], node.args[1]);
-    let b_shape = cx.graph.ty(bv).shape.clone();
-    let single_b = b_shape[..b_shape.len() - 2].iter().all(|d| d.is(1));
-    let packed = match cx.graph.value(bv).def {
-        Def::Const(_) if single_b => Some(packed_weight(cx, bv)?),
-        _ => None,
+    let b_shape = &cx.graph.ty(node.args[1]).shape;
+    let single = b_shape[..b_shape.len() - 2].iter().all(|d| d.is(1));
+    let a = cx.readable(node.args[0], View::has_lines)?;
+    let b = match cx.graph.value(node.args[1]).def {
+        Def::Const(_) if single => Right::Packed(packed_weight(cx, node.args[1])?),
+        _ => Right::View(cx.place(node.args[1])?),
     };
-    let a = factor(cx, av)?;
-    if let Some(b) = packed {
-        return packed_product(cx, node, a, b);
+    let bias = node.args.get(2).map(|v| cx.dense(*v)).transpose()?;
+    let tail = epilogue::of_contraction(cx, node)?;
+    let mut args = vec![a.id];
+    args.push(match &b {
+        Right::Packed(id) => *id,
+        Right::View(place) => place.id,
+    });
+    args.extend(bias);
+    if let Some(tail) = &tail {
+        args.extend(&tail.args);
     }
-    let b = factor(cx, bv)?;
-    let (id, kind) = general(cx, node, &a, &b)?;
-    cx.step(kind, vec![a.id, b.id], vec![id]);
+    let mut reads = tail.as_ref().map_or(Vec::new(), |t| t.reads.clone());
+    let mut a = a;
+    let split = if single { split_rows(cx, node, &args, (&a, &reads))? } else { None };
+    let out = match split {
+        Some(split) => {
+            (a.view, reads) = (split.a, split.reads);
+            split.out
+        }
+        None => cx.target_as(cx.result_of(node), &args, Writes::Lines, &cx.graph.ty(node.outs[0]).shape)?,
+    };
+    let nest = Nest::new(&a, &b, &out, &reads)?;
+    let epilogue = match tail {
+        Some(tail) => Some(tail.emit(cx, &nest.reads)?),
+        None => None,
+    };
+    let kind = nest.step(cx, matches!(b, Right::Packed(_)), bias.is_some(), epilogue)?;
+    cx.step(kind, args, vec![out.id]);
     Ok(())
 }
 
-/// A product of two tensors with broadcast batch dimensions.
-fn general(
+/// Fewer rows than this at a time cost a product more than copying its result.
+const SPLIT_ROWS_MIN: i64 = 4;
+
+/// A product whose rows are split into more axes.
+struct Split {
+    a: View,
+    reads: Vec<View>,
+    out: Place,
+}
+
+/// Where a reshape that only splits the rows follows, and the step can write its result where that is needed but not its own
+/// (the windows of an image, say): the product with the rows of that reshape.
+fn split_rows(
     cx: &mut Lowering<'_>,
     node: &Node,
-    a: &Factor,
-    b: &Factor,
-) -> Result<(rt::ValueId, StepKind), Failure> {
-    let out_shape = cx.graph.ty(node.outs[0]).shape.clone();
-    let (batch, mn) = out_shape.split_at(out_shape.len() - 2);
-    let k = a.shape[a.shape.len() - 1].clone();
-    let a_access = batched(cx, a, batch)?;
-    let b_access = batched(cx, b, batch)?;
-    let kind = StepKind::MatMul {
-        batch: cx.shape.regs(batch)?,
-        m: cx.reg(&mn[0])?,
-        k: cx.reg(&k)?,
-        n: cx.reg(&mn[1])?,
-        a: a_access,
-        b: b_access,
-        b_packed: false,
-        bias: false,
-    };
-    Ok((cx.result(node.outs[0])?, kind))
-}
-
-/// Strides over the product's batch (0 where the factor is broadcast), then the factor's own two.
-fn batched(cx: &mut Lowering<'_>, f: &Factor, batch: &[Dim]) -> Result<Access, Failure> {
-    let own = f.shape.len() - 2;
-    let lead = batch.len() - own;
-    let mut out = vec![Dim::from(0); lead];
-    for i in 0..own {
-        let keep = &Dim::from(1) - &f.shape[i].equals(&1.into());
-        out.push(if f.shape[i] == batch[lead + i] { f.strides[i].clone() } else { &f.strides[i] * &keep });
+    args: &[rt::ValueId],
+    (a, reads): (&Place, &[View]),
+) -> Result<Option<Split>, Failure> {
+    let result = cx.result_of(node);
+    if cx.graph.ty(result).shape != cx.graph.ty(node.outs[0]).shape {
+        return Ok(None);
     }
-    out.extend_from_slice(&f.strides[own..]);
-    cx.access(&0.into(), &out)
+    let Some(out) = cx.split_target(result, args)? else { return Ok(None) };
+    let Some((_, rows)) = out.view.shape.split_last() else { return Ok(None) };
+    if rows.last().and_then(Dim::as_const).is_some_and(|m| m < SPLIT_ROWS_MIN) {
+        return Ok(None);
+    }
+    let k = a.view.shape[a.view.shape.len() - 1].clone();
+    let a = a.view.reshape(&[rows, &[k]].concat());
+    let reads: Option<Vec<View>> = reads.iter().map(|r| r.reshape(&out.view.shape)).collect();
+    let (Some(a), Some(reads)) = (a, reads) else { return Ok(None) };
+    cx.bind_reshaped(result, out.clone());
+    Ok(Some(Split { a, reads, out }))
 }
 
-/// A product with one packed weight matrix: the batch of the left side is folded into its rows where that is dense.
-fn packed_product(cx: &mut Lowering<'_>, node: &Node, a: Factor, b: rt::ValueId) -> Result<(), Failure> {
-    let out_shape = cx.graph.ty(node.outs[0]).shape.clone();
-    let rank = a.shape.len();
-    let (k, n) = (a.shape[rank - 1].clone(), out_shape[out_shape.len() - 1].clone());
-    let dense = a.strides == strides(&a.shape);
-    let rows = if dense { product(&a.shape[..rank - 1]) } else { a.shape[rank - 2].clone() };
-    let batch: Vec<Dim> = if dense { Vec::new() } else { a.shape[..rank - 2].to_vec() };
-    let mut a_strides: Vec<Dim> = a.strides[..batch.len()].to_vec();
-    a_strides.extend(if dense {
-        [k.clone(), 1.into()]
-    } else {
-        [a.strides[rank - 2].clone(), a.strides[rank - 1].clone()]
-    });
-    let b_strides = vec![Dim::from(0); batch.len() + 2];
-    let kind = StepKind::MatMul {
-        batch: cx.shape.regs(&batch)?,
-        m: cx.reg(&rows)?,
-        k: cx.reg(&k)?,
-        n: cx.reg(&n)?,
-        a: cx.access(&0.into(), &a_strides)?,
-        b: cx.access(&0.into(), &b_strides)?,
-        b_packed: true,
-        bias: false,
-    };
-    let out = cx.result(node.outs[0])?;
-    cx.step(kind, vec![a.id, b], vec![out]);
-    Ok(())
+/// The loops of a product: batch extents and rows, and how each operand is read over them and its own last axes.
+struct Nest {
+    /// Batch extents, then m.
+    rows: Vec<Dim>,
+    k: Dim,
+    n: Dim,
+    a: View,
+    /// Over batch, k, n.
+    b: View,
+    out: View,
+    reads: Vec<View>,
+}
+
+impl Nest {
+    /// Batch axes over which every operand goes on evenly are merged, also into the rows where the right factor is the same for all.
+    fn new(a: &Place, b: &Right, out: &Place, reads: &[View]) -> Result<Nest, Failure> {
+        let no_axes = || Failure::Invalid("a factor without axes".into());
+        let (n, lead) = out.view.shape.split_last().ok_or_else(no_axes)?;
+        let k = a.view.shape.last().cloned().ok_or_else(no_axes)?;
+        // A vector is one row.
+        let rows = if lead.is_empty() { vec![Dim::from(1)] } else { lead.to_vec() };
+        let batch = &rows[..rows.len() - 1];
+        let over = |inner: &[Dim]| [batch, inner].concat();
+        let m = &rows[rows.len() - 1];
+        let a_view = a.view.broadcast(&over(&[m.clone(), k.clone()]));
+        let b_view = match b {
+            Right::Packed(_) => View::dense(&[]).broadcast(&over(&[k.clone(), n.clone()])),
+            Right::View(place) => place.view.broadcast(&over(&[k.clone(), n.clone()])),
+        };
+        let whole = over(&[m.clone(), n.clone()]);
+        let out_view = out.view.broadcast(&whole);
+        let reads: Vec<View> = reads.iter().map(|r| r.broadcast(&whole)).collect();
+        let batch = batch.len();
+        let mut nest = Nest { rows, k, n: n.clone(), a: a_view, b: b_view, out: out_view, reads };
+        let leading = |v: &View| v.strides[..=batch].to_vec();
+        let mut strides: Vec<Vec<Dim>> =
+            [&nest.a, &nest.out].into_iter().chain(&nest.reads).map(leading).collect();
+        // The right factor does not depend on the row.
+        let mut b_strides = nest.b.strides[..batch].to_vec();
+        b_strides.push(Dim::from(0));
+        strides.push(b_strides);
+        let mut merged = nest.rows.clone();
+        merge_loops(&mut merged, &mut strides);
+        nest.set(merged, strides);
+        Ok(nest)
+    }
+
+    fn set(&mut self, rows: Vec<Dim>, strides: Vec<Vec<Dim>>) {
+        let before = self.rows.len();
+        let batch = rows.len() - 1;
+        let mut new = strides.into_iter();
+        for view in [&mut self.a, &mut self.out].into_iter().chain(&mut self.reads) {
+            let own = view.strides.split_off(before);
+            view.strides = new.next().unwrap_or_default();
+            view.strides.extend(own);
+        }
+        let own = self.b.strides.split_off(before - 1);
+        self.b.strides = new.next().unwrap_or_default();
+        self.b.strides.truncate(batch);
+        self.b.strides.extend(own);
+        self.rows = rows;
+    }
+
+    fn step(
+        &self,
+        cx: &mut Lowering<'_>,
+        b_packed: bool,
+        bias: bool,
+        epilogue: Option<rt::Epilogue>,
+    ) -> Result<StepKind, Failure> {
+        let (batch, m) = self.rows.split_at(self.rows.len() - 1);
+        Ok(StepKind::MatMul {
+            batch: cx.shape.regs(batch)?,
+            m: cx.reg(&m[0])?,
+            k: cx.reg(&self.k)?,
+            n: cx.reg(&self.n)?,
+            a: cx.view_access(&self.a)?,
+            b: cx.view_access(&self.b)?,
+            b_packed,
+            out: cx.lines_access(&self.out)?,
+            bias,
+            epilogue,
+        })
+    }
 }
 
 /// Packs a constant right factor and stores it.
 fn packed_weight(cx: &mut Lowering<'_>, v: ValueId) -> Result<rt::ValueId, Failure> {
     let Some(id) = cx.graph.constant(v) else { return Err(Failure::Invalid("not a constant".into())) };
-    let tensor = interp::const_tensor(cx.graph, id).map_err(Failure::Invalid)?;
-    let rank = tensor.shape.len();
-    let (k, n) = (tensor.shape[rank - 2], tensor.shape[rank - 1]);
-    let source = f32s(&tensor.data);
-    let too_large = || Failure::Unsupported(format!("a weight of {k} x {n} overflows"));
-    let mut packed = vec![0f32; pack::packed_gemm_len(k, n).ok_or_else(too_large)?];
-    pack::pack_gemm_b(&source, k, n, n, 1, &mut packed).map_err(|e| Failure::Invalid(e.to_string()))?;
-    store_f32(cx, &packed)
+    cx.packed(id, 0, |tensor| {
+        let rank = tensor.shape.len();
+        let (k, n) = (tensor.shape[rank - 2], tensor.shape[rank - 1]);
+        let source = f32s(&tensor.data);
+        let too_large = || Failure::Unsupported(format!("a weight of {k} x {n} overflows"));
+        let mut packed = vec![0f32; pack::packed_gemm_len(k, n).ok_or_else(too_large)?];
+        pack::pack_gemm_b(&source, k, n, n, 1, &mut packed).map_err(|e| Failure::Invalid(e.to_string()))?;
+        Ok(packed)
+    })
 }
 
 /// Stores floats as a one-dimensional value.
@@ -148,40 +213,50 @@ pub(super) fn f32s(bytes: &[u8]) -> Vec<f32> {
 
 /// Half-precision factors are widened, the product is rounded once.
 fn through_f32(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
-    let dtype = cx.graph.ty(node.outs[0]).dtype;
-    let mut wide = Vec::with_capacity(2);
+    let ty = cx.graph.ty(node.outs[0]).clone();
+    let mut wide = Vec::with_capacity(3);
     for arg in &node.args {
-        let shape = cx.graph.ty(*arg).shape.clone();
-        let id = cx.value(*arg)?;
-        let id = cx.convert(id, &shape, (dtype, DType::F32))?;
-        wide.push(Factor { id, strides: strides(&shape), shape });
+        let place = cx.place(*arg)?;
+        wide.push(cx.convert(&place, (ty.dtype, DType::F32))?);
     }
-    let shape = cx.graph.ty(node.outs[0]).shape.clone();
-    let (_, kind) = general(cx, node, &wide[0], &wide[1])?;
-    let product = cx.temp(DType::F32, &shape)?;
-    cx.step(kind, vec![wide[0].id, wide[1].id], vec![product]);
-    let out = cx.convert(product, &shape, (DType::F32, dtype))?;
-    cx.bind(node.outs[0], out);
-    Ok(())
+    let product = cx.temp(DType::F32, &ty.shape)?;
+    let args = wide.iter().map(|p| p.id).collect();
+    let kind = Nest::new(&wide[0], &Right::View(wide[1].clone()), &product, &[])?;
+    let kind = kind.step(cx, false, wide.len() > 2, None)?;
+    cx.step(kind, args, vec![product.id]);
+    let out = cx.target(node.outs[0], &[product.id], Writes::Any)?;
+    cx.convert_to(&product, (DType::F32, ty.dtype), &out)
 }
 
 /// Any element type: a loop over batch, m, n with a reduction over k.
 fn product_loop(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
+    let (a, b) = (cx.place(node.args[0])?, cx.place(node.args[1])?);
     let out_shape = cx.graph.ty(node.outs[0]).shape.clone();
-    let (a, b) = (factor(cx, node.args[0])?, factor(cx, node.args[1])?);
-    let batch = &out_shape[..out_shape.len() - 2];
-    let mut shape = out_shape.clone();
-    shape.push(a.shape[a.shape.len() - 1].clone());
-    let mut body = Body::new(&shape, (0..shape.len()).collect());
-    let lead = |f: &Factor| broadcast_strides(&f.shape, &[batch, &f.shape[f.shape.len() - 2..]].concat());
-    let (mut over_a, mut over_b) = (lead(&a), lead(&b));
+    let k = a.view.shape[a.view.shape.len() - 1].clone();
+    let mut dims = out_shape.clone();
+    dims.push(k.clone());
+    let lead = out_shape.len() - 1;
     // (.., m, k) becomes (.., m, 0, k); (.., k, n) becomes (.., 0, n, k).
-    over_a.insert(batch.len() + 1, 0.into());
-    let k_stride = over_b.remove(batch.len());
-    over_b.insert(batch.len(), 0.into());
-    over_b.push(k_stride);
-    let (x, y) = (body.load(a.id, over_a), body.load(b.id, over_b));
+    let mut over_a = a.view.broadcast(&[&out_shape[..lead], std::slice::from_ref(&k)].concat());
+    over_a.strides.insert(lead, Dim::from(0));
+    let batch = lead.saturating_sub(1);
+    let mut over_b = b.view.broadcast(&[&out_shape[..batch], &[k, out_shape[lead].clone()]].concat());
+    let k_stride = over_b.strides.remove(batch);
+    if lead > 0 {
+        over_b.strides.insert(batch, Dim::from(0));
+    }
+    over_b.strides.push(k_stride);
+    (over_a.shape, over_b.shape) = (dims.clone(), dims.clone());
+    let mut body = Body::new();
+    let (x, y) = (body.load(&Place { id: a.id, view: over_a }), body.load(&Place { id: b.id, view: over_b }));
     let src = body.push(Instr::Binary(BinaryOp::Mul, x, y));
-    let out = cx.result(node.outs[0])?;
-    body.finish(cx, Some((1, super::reduce::fold(ReduceOp::Sum, src))), out)
+    let mut fold = super::reduce::fold(ReduceOp::Sum, src);
+    if let Some(bias) = node.args.get(2) {
+        let bias = cx.place(*bias)?;
+        let arg = body.arg(&Place { id: bias.id, view: bias.view.broadcast(&out_shape) });
+        fold.epilogue =
+            vec![Instr::Load { arg }, Instr::Binary(BinaryOp::Add, 0, 1), Instr::Store { out: 0, src: 2 }];
+    }
+    let out = cx.target(node.outs[0], &body.args, Writes::Any)?;
+    body.finish_fold(cx, &dims, fold, None, &out)
 }

@@ -1,24 +1,33 @@
 //! From the graph to the program that an engine stores.
 //!
-//! Every node becomes steps through one row of [`LOWER`]. Elementwise nodes and reductions become TileIR loops, and an
-//! elementwise node with a single consumer that loops over the same shape is computed inside that loop.
+//! Every node becomes steps through one row of [`LOWER`]. [`fusion`] decides which nodes get no step because others compute
+//! them, [`place`] where every value is and where steps write.
 
+mod attention;
 mod conv;
 mod elementwise;
+mod epilogue;
 mod fusion;
 mod index;
 mod matmul;
 mod movement;
 mod norm;
+mod place;
 mod pool;
 mod reduce;
+mod rope;
 mod shape;
 mod tile;
+mod view;
 
-use autoglm_ir::{Cond, ConstId, DType, Def, Dim, Graph, Node, OpId, ValueId, interp};
+use crate::codes;
+use autoglm_ir::{Cond, ConstId, DType, Dim, Graph, Node, OpId, Tensor, ValueId, interp};
 use autoglm_runtime::elem::ElemType;
 use autoglm_runtime::program as rt;
-use std::collections::HashMap;
+use place::Place;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use view::View;
 
 /// Takes the bytes of weights as they are made, so that they need not all be in memory.
 pub trait WeightSink {
@@ -30,7 +39,7 @@ pub trait WeightSink {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{code}: {op} {loc:?}: {message}")]
 pub struct LowerError {
-    /// `E04xx`.
+    /// One of [`codes`], `E04xx`.
     pub code: &'static str,
     /// Operator.
     pub op: String,
@@ -50,6 +59,8 @@ pub(crate) enum Failure {
     Unsupported(String),
     /// A bug or an input that breaks an invariant.
     Invalid(String),
+    /// A size beyond what an engine can hold.
+    TooLarge(String),
     /// The engine file could not be written.
     Io(std::io::Error),
 }
@@ -62,10 +73,10 @@ impl From<String> for Failure {
 
 /// How each operator is lowered; elementwise operators and reductions are lowered by their class.
 static LOWER: &[(&str, Lower)] = &[
-    ("reshape", movement::reshape),
-    ("transpose", movement::transpose),
-    ("expand", movement::expand),
-    ("slice", movement::slice),
+    ("reshape", movement::view),
+    ("transpose", movement::view),
+    ("expand", movement::view),
+    ("slice", movement::view),
     ("concat", movement::concat),
     ("pad", movement::pad),
     ("dims", movement::dims),
@@ -77,6 +88,9 @@ static LOWER: &[(&str, Lower)] = &[
     ("scatter_elements", index::scatter_elements),
     ("top_k", index::top_k),
     ("matmul", matmul::matmul),
+    ("linear", matmul::matmul),
+    ("attention", attention::attention),
+    ("rope", rope::rope),
     ("conv", conv::conv),
     ("max_pool", pool::pool),
     ("avg_pool", pool::pool),
@@ -91,28 +105,96 @@ static LOWER: &[(&str, Lower)] = &[
     ("cum_sum", reduce::cum_sum),
 ];
 
+/// What the lowering may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Nodes are computed inside the steps of others.
+    pub fuse: bool,
+    /// Movement operators are views, and results are written where they are needed. Reshapes of dense tensors always are.
+    pub views: bool,
+}
+
+impl Options {
+    /// Everything that makes the program faster.
+    pub const FAST: Options = Options { fuse: true, views: true };
+    /// One step an operator.
+    pub const PLAIN: Options = Options { fuse: false, views: false };
+}
+
 /// State of a lowering.
 pub(crate) struct Lowering<'g> {
     pub(crate) graph: &'g Graph,
+    options: Options,
     plan: fusion::Plan,
+    sinks: Vec<Option<place::Sink>>,
     shape: shape::ShapeBuilder<'g>,
     program: rt::Program,
-    map: Vec<Option<rt::ValueId>>,
-    consts: HashMap<ConstId, rt::ValueId>,
+    /// Extents of each value of the program.
+    shapes: Vec<Vec<Dim>>,
+    /// Where the values of the graph are, as far as they have been computed.
+    places: Vec<Option<Place>>,
+    /// Where values that are written in parts go.
+    wholes: HashMap<ValueId, Place>,
+    /// Padded tensors by what they are made of and the padding.
+    paddings: HashMap<(ValueId, Vec<Dim>, Vec<Dim>), Place>,
+    /// Padded tensors whose border has been filled.
+    filled: HashSet<rt::ValueId>,
+    /// Dense copies of values that are views.
+    copies: HashMap<ValueId, rt::ValueId>,
+    consts: HashMap<ConstId, Place>,
+    /// Packed forms of constants, by the number of groups that they are packed in; 0 for a matrix.
+    packed: HashMap<(ConstId, usize), rt::ValueId>,
+    /// Constants of one element.
+    scalars: HashMap<ConstId, Tensor>,
     tiles: HashMap<String, u32>,
     weights: &'g mut dyn WeightSink,
     loc: String,
 }
 
+/// A value of the graph that the program computes as a value of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedValue {
+    /// ONNX name of the value.
+    pub name: String,
+    /// ONNX name of the node that computes it.
+    pub node: String,
+    /// The program's value.
+    pub value: rt::ValueId,
+}
+
 /// Lowers a whole graph; weights go to the sink as they are made.
-pub fn lower(graph: &Graph, weights: &mut dyn WeightSink) -> Result<rt::Program, Vec<LowerError>> {
+pub fn lower(
+    graph: &Graph,
+    options: Options,
+    weights: &mut dyn WeightSink,
+) -> Result<rt::Program, Vec<LowerError>> {
+    lower_named(graph, options, weights).map(|(program, _)| program)
+}
+
+/// As [`lower`], with the values of the program that hold a value with an ONNX name, in execution order.
+pub fn lower_named(
+    graph: &Graph,
+    options: Options,
+    weights: &mut dyn WeightSink,
+) -> Result<(rt::Program, Vec<NamedValue>), Vec<LowerError>> {
+    let plan = fusion::Plan::of(graph, options.fuse);
+    let sinks = if options.views { place::sinks(graph, &plan) } else { vec![None; graph.values.len()] };
     let mut lowering = Lowering {
         graph,
-        plan: fusion::Plan::of(graph),
+        options,
+        plan,
+        sinks,
         shape: shape::ShapeBuilder::new(graph),
         program: rt::Program::default(),
-        map: vec![None; graph.values.len()],
+        shapes: Vec::new(),
+        places: vec![None; graph.values.len()],
+        wholes: HashMap::new(),
+        paddings: HashMap::new(),
+        filled: HashSet::new(),
+        copies: HashMap::new(),
         consts: HashMap::new(),
+        packed: HashMap::new(),
+        scalars: HashMap::new(),
         tiles: HashMap::new(),
         weights,
         loc: String::new(),
@@ -121,9 +203,11 @@ pub fn lower(graph: &Graph, weights: &mut dyn WeightSink) -> Result<rt::Program,
     lowering.inputs().map_err(whole)?;
     let mut errors = Vec::new();
     for (i, node) in graph.nodes.iter().enumerate() {
-        if !lowering.plan.live[i] || node.outs.iter().all(|o| lowering.plan.is_virtual(*o)) {
+        if !lowering.plan.live[i] || lowering.plan.is_virtual(node) {
             continue;
         }
+        // The step of an epilogue is that of the contraction or reduction before it.
+        let node = lowering.plan.anchors[i].map_or(node, |anchor| &graph.nodes[anchor]);
         lowering.loc = node.loc.to_string();
         if let Err(failure) = lowering.node(node) {
             errors.push(error(failure, node.op.name(), &node.loc));
@@ -135,15 +219,17 @@ pub fn lower(graph: &Graph, weights: &mut dyn WeightSink) -> Result<rt::Program,
         return Err(errors);
     }
     lowering.outputs().and_then(|()| lowering.guards()).map_err(whole)?;
+    let names = lowering.names();
     lowering.program.shape = lowering.shape.program;
-    Ok(lowering.program)
+    Ok((lowering.program, names))
 }
 
 fn error(failure: Failure, op: &str, loc: &str) -> LowerError {
     let (code, message) = match failure {
-        Failure::Unsupported(m) => ("E0401", m),
-        Failure::Invalid(m) => ("E0402", m),
-        Failure::Io(e) => ("E0403", format!("the engine could not be written: {e}")),
+        Failure::Unsupported(m) => (codes::LOWER_UNSUPPORTED, m),
+        Failure::Invalid(m) => (codes::LOWER_INVALID, m),
+        Failure::TooLarge(m) => (codes::LOWER_TOO_LARGE, m),
+        Failure::Io(e) => (codes::LOWER_IO, format!("the engine could not be written: {e}")),
     };
     LowerError { code, op: op.into(), loc: loc.into(), message }
 }
@@ -185,6 +271,22 @@ pub(crate) fn elem(dtype: DType) -> Result<ElemType, Failure> {
 }
 
 impl Lowering<'_> {
+    fn names(&self) -> Vec<NamedValue> {
+        let outs = self.graph.nodes.iter().flat_map(|node| node.outs.iter().map(move |out| (node, *out)));
+        let named = outs.filter_map(|(node, out)| {
+            let (value, place) = (self.graph.value(out), self.places[out.0 as usize].as_ref()?);
+            let own = self.program.values[place.id as usize].storage == rt::Storage::Temp
+                && self.shapes[place.id as usize] == value.ty.shape
+                && place.view == View::dense(&value.ty.shape);
+            (own && !value.name.is_empty()).then(|| NamedValue {
+                name: value.name.clone(),
+                node: node.loc.to_string(),
+                value: place.id,
+            })
+        });
+        named.collect()
+    }
+
     fn inputs(&mut self) -> Result<(), Failure> {
         for &input in &self.graph.inputs {
             let value = self.graph.value(input);
@@ -204,31 +306,37 @@ impl Lowering<'_> {
             let id = self.program.values.len() as rt::ValueId;
             let storage = rt::Storage::Input(index);
             self.program.values.push(rt::Value { elem: elem(value.ty.dtype)?, dims, storage });
+            self.shapes.push(value.ty.shape.clone());
             self.program.inputs.push(port(&value.name, id, &value.ty.shape));
-            self.map[input.0 as usize] = Some(id);
+            self.bind(input, Place { id, view: View::dense(&value.ty.shape) });
         }
         Ok(())
     }
 
     fn outputs(&mut self) -> Result<(), Failure> {
         for output in &self.graph.outputs {
-            let value = self.value(output.value)?;
+            let place = self.place(output.value)?;
             let ty = self.graph.ty(output.value);
-            let direct = self.program.values[value as usize].storage == rt::Storage::Temp
-                && self.program.outputs.iter().all(|o| o.value != value);
-            let value = if direct {
-                value
+            let direct = self.is_whole(&place)
+                && self.program.values[place.id as usize].storage == rt::Storage::Temp
+                && self.program.outputs.iter().all(|o| o.value != place.id);
+            let id = if direct {
+                // The steps that wrote it may have seen it under other extents.
+                self.program.values[place.id as usize].dims = self.shape.regs(&ty.shape)?;
+                place.id
             } else {
                 let copy = self.temp(ty.dtype, &ty.shape)?;
-                self.copy_dense(value, copy, &ty.shape)?;
-                copy
+                self.copy(&place, &copy)?;
+                copy.id
             };
-            self.program.outputs.push(port(&output.name, value, &ty.shape));
+            self.program.outputs.push(port(&output.name, id, &ty.shape));
         }
         Ok(())
     }
 
+    /// Bounds of symbols come first: what the model requires may fail only because of them.
     fn guards(&mut self) -> Result<(), Failure> {
+        self.bounds()?;
         for guard in &self.graph.guards {
             let cond = match &guard.cond {
                 Cond::Eq(a, b) => rt::Cond::Eq(self.shape.reg(a)?, self.shape.reg(b)?),
@@ -240,16 +348,25 @@ impl Lowering<'_> {
                 self.shape.program.guards.push(guard);
             }
         }
+        Ok(())
+    }
+
+    fn bounds(&mut self) -> Result<(), Failure> {
         for (name, symbol) in &self.graph.symbols {
             let value = self.shape.reg(&Dim::sym(name))?;
             if symbol.max != i64::MAX {
                 let max = self.shape.reg(&symbol.max.into())?;
-                let message = format!("{name} must be at most {}, as declared at compile time", symbol.max);
+                let message =
+                    format!("{} must be at most {}, as declared at compile time", Dim::sym(name), symbol.max);
                 self.shape.program.guards.push(rt::Guard { cond: rt::Cond::Le(value, max), message });
             }
             if symbol.min > 0 {
                 let min = self.shape.reg(&symbol.min.into())?;
-                let message = format!("{name} must be at least {}, as declared at compile time", symbol.min);
+                let message = format!(
+                    "{} must be at least {}, as declared at compile time",
+                    Dim::sym(name),
+                    symbol.min
+                );
                 self.shape.program.guards.push(rt::Guard { cond: rt::Cond::Le(min, value), message });
             }
         }
@@ -266,56 +383,61 @@ impl Lowering<'_> {
         }
     }
 
-    /// The program's value for a value of the graph; constants are stored on first use.
-    fn value(&mut self, v: ValueId) -> Result<rt::ValueId, Failure> {
-        if let Some(id) = self.map[v.0 as usize] {
-            return Ok(id);
-        }
-        let Def::Const(id) = self.graph.value(v).def else {
-            return Err(Failure::Invalid(format!("value {} has not been computed", v.0)));
-        };
-        if let Some(done) = self.consts.get(&id) {
+    /// The packed form of a constant, made on first use: the recipe of a constant with many uses is evaluated once.
+    fn packed(
+        &mut self,
+        id: ConstId,
+        groups: usize,
+        pack: impl FnOnce(&Tensor) -> Result<Vec<f32>, Failure>,
+    ) -> Result<rt::ValueId, Failure> {
+        if let Some(done) = self.packed.get(&(id, groups)) {
             return Ok(*done);
         }
         let tensor = interp::const_tensor(self.graph, id).map_err(Failure::Invalid)?;
-        let dims: Vec<Dim> = tensor.shape.iter().map(|d| Dim::from(*d)).collect();
-        let value = self.store(tensor.dtype, &dims, &tensor.data)?;
-        self.consts.insert(id, value);
+        let value = matmul::store_f32(self, &pack(&tensor)?)?;
+        self.packed.insert((id, groups), value);
         Ok(value)
+    }
+
+    /// The only element of a constant.
+    fn scalar(&mut self, id: ConstId) -> Result<&Tensor, Failure> {
+        match self.scalars.entry(id) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(slot) => {
+                Ok(slot.insert(interp::const_tensor(self.graph, id).map_err(Failure::Invalid)?))
+            }
+        }
     }
 
     /// Stores bytes in the weights section as a value.
     fn store(&mut self, dtype: DType, dims: &[Dim], bytes: &[u8]) -> Result<rt::ValueId, Failure> {
         let (offset, len) = self.weights.add(bytes).map_err(Failure::Io)?;
-        self.push_value(dtype, dims, rt::Storage::Const { offset, len })
+        self.push_value(elem(dtype)?, dims, rt::Storage::Const { offset, len })
     }
 
     fn push_value(
         &mut self,
-        dtype: DType,
+        elem: ElemType,
         dims: &[Dim],
         storage: rt::Storage,
     ) -> Result<rt::ValueId, Failure> {
-        let dims = self.shape.regs(dims)?;
-        self.program.values.push(rt::Value { elem: elem(dtype)?, dims, storage });
+        let regs = self.shape.regs(dims)?;
+        self.program.values.push(rt::Value { elem, dims: regs, storage });
+        self.shapes.push(dims.to_vec());
         Ok((self.program.values.len() - 1) as rt::ValueId)
     }
 
-    /// A new value in the arena.
-    fn temp(&mut self, dtype: DType, dims: &[Dim]) -> Result<rt::ValueId, Failure> {
-        self.push_value(dtype, dims, rt::Storage::Temp)
-    }
-
-    /// A new value in the arena for a result of a node.
-    fn result(&mut self, v: ValueId) -> Result<rt::ValueId, Failure> {
+    /// A new value for a result that is written densely.
+    fn own(&mut self, v: ValueId) -> Result<rt::ValueId, Failure> {
         let ty = self.graph.ty(v);
-        let id = self.temp(ty.dtype, &ty.shape)?;
-        self.map[v.0 as usize] = Some(id);
+        let place = self.temp(ty.dtype, &ty.shape)?;
+        let id = place.id;
+        self.bind(v, place);
         Ok(id)
     }
 
-    fn bind(&mut self, v: ValueId, id: rt::ValueId) {
-        self.map[v.0 as usize] = Some(id);
+    fn bind(&mut self, v: ValueId, place: Place) {
+        self.places[v.0 as usize] = Some(place);
     }
 
     fn step(&mut self, kind: rt::StepKind, args: Vec<rt::ValueId>, outs: Vec<rt::ValueId>) {
@@ -323,7 +445,7 @@ impl Lowering<'_> {
     }
 
     fn reg(&mut self, dim: &Dim) -> Result<rt::Reg, Failure> {
-        Ok(self.shape.reg(dim)?)
+        self.shape.reg(dim)
     }
 
     fn is_op(&self, node: &Node, name: &str) -> bool {

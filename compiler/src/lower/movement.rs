@@ -1,164 +1,190 @@
-//! Data movement: views where the bytes stay in order, strided copies otherwise.
+//! Data movement: views where strides express it, strided copies otherwise.
 
-use super::tile::{Body, lane, strides};
+use super::place::{Place, Writes, part};
+use super::tile::{Body, lane};
+use super::view::{Move, View};
 use super::{Failure, Lowering};
 use autoglm_ir::{DType, Dim, Node, ValueId};
-use autoglm_runtime::program::{self as rt, StepKind, Storage};
+use autoglm_runtime::program::{StepKind, Storage};
 use autoglm_runtime::tile::{Instr, TileProgram};
 
-/// A reshape is a view.
-pub(super) fn reshape(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
-    let source = cx.value(node.args[0])?;
-    let ty = cx.graph.ty(node.outs[0]);
-    let id = cx.push_value(ty.dtype, &ty.shape, Storage::Alias(source))?;
-    cx.bind(node.outs[0], id);
+/// `reshape`, `transpose`, `slice` and `expand`.
+pub(super) fn view(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
+    let (x, out) = (node.args[0], node.outs[0]);
+    if cx.places[out.0 as usize].is_some() {
+        // The step that computes it wrote it in this form.
+        return Ok(());
+    }
+    let moved = Move::of(node).ok_or_else(|| Failure::Invalid("not a move".into()))?;
+    let place = cx.place(x)?;
+    match (place.view.apply(&moved), &moved) {
+        (Some(_), Move::Reshape(_)) if cx.is_whole(&place) => reshape_whole(cx, &place, out),
+        (Some(view), _) if cx.options.views => {
+            cx.bind(out, Place { id: place.id, view });
+            Ok(())
+        }
+        (Some(view), _) => {
+            let target = cx.target(out, &[place.id], Writes::Any)?;
+            cx.copy(&Place { id: place.id, view }, &target)
+        }
+        (None, _) => reshape_copy(cx, node, &place),
+    }
+}
+
+/// All of a value under other extents. Where only a guard says that there are as many elements, the program has a value for either.
+fn reshape_whole(cx: &mut Lowering<'_>, place: &Place, out: ValueId) -> Result<(), Failure> {
+    let ty = cx.graph.ty(out).clone();
+    let view = View::dense(&ty.shape);
+    let same = view.numel() == place.view.numel();
+    let id = if same {
+        place.id
+    } else {
+        cx.push_value(super::elem(ty.dtype)?, &ty.shape, Storage::Alias(place.id))?
+    };
+    cx.bind(out, Place { id, view });
     Ok(())
 }
 
-pub(super) fn transpose(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
-    let from = cx.value(node.args[0])?;
-    let source = strides(&cx.graph.ty(node.args[0]).shape);
-    let read: Vec<Dim> = node.attrs.ints("perm").iter().map(|p| source[*p as usize].clone()).collect();
-    gather_copy(cx, node, from, &0.into(), &read)
-}
-
-pub(super) fn expand(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
-    let from = cx.value(node.args[0])?;
-    let (x, out) = (cx.graph.ty(node.args[0]), cx.graph.ty(node.outs[0]));
-    let read = super::tile::broadcast_strides(&x.shape, &out.shape);
-    gather_copy(cx, node, from, &0.into(), &read)
-}
-
-pub(super) fn slice(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
-    let from = cx.value(node.args[0])?;
-    let dense = strides(&cx.graph.ty(node.args[0]).shape);
-    let mut offset = Dim::from(0);
-    let mut read = Vec::with_capacity(dense.len());
-    for ((stride, start), step) in dense.iter().zip(node.attrs.dims("starts")).zip(node.attrs.ints("steps")) {
-        offset = &offset + &(start * stride);
-        read.push(stride * &Dim::from(*step));
+/// A reshape that no strides express: the elements are copied to where the result is needed, or once for all that need them
+/// in order.
+fn reshape_copy(cx: &mut Lowering<'_>, node: &Node, place: &Place) -> Result<(), Failure> {
+    let (x, out) = (node.args[0], node.outs[0]);
+    if cx.plan.uses(x).len() == 1 {
+        let target = cx.target(out, &[place.id], Writes::Any)?;
+        if let Some(view) = target.view.reshape(&place.view.shape) {
+            return cx.copy(place, &Place { id: target.id, view });
+        }
     }
-    gather_copy(cx, node, from, &offset, &read)
+    let id = cx.dense(x)?;
+    let whole = Place { id, view: View::dense(&place.view.shape) };
+    reshape_whole(cx, &whole, out)
 }
 
-/// The result, dense, from a strided read.
-fn gather_copy(
-    cx: &mut Lowering<'_>,
-    node: &Node,
-    from: rt::ValueId,
-    offset: &Dim,
-    read: &[Dim],
-) -> Result<(), Failure> {
-    let shape = cx.graph.ty(node.outs[0]).shape.clone();
-    let out = cx.result(node.outs[0])?;
-    let read = cx.access(offset, read)?;
-    let write = cx.access(&0.into(), &strides(&shape))?;
-    cx.copy(&shape, (from, read), (out, write))
-}
-
-/// One copy an argument, into its slice of the result.
+/// The arguments that are not computed in their part of the result are copied there.
 pub(super) fn concat(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
-    let axis = node.attrs.int("axis") as usize;
-    let out_shape = cx.graph.ty(node.outs[0]).shape.clone();
-    let write = strides(&out_shape);
-    let sources = node.args.iter().map(|a| cx.value(*a)).collect::<Result<Vec<_>, _>>()?;
-    let out = cx.result(node.outs[0])?;
-    let mut at = Dim::from(0);
-    for (arg, source) in node.args.iter().zip(sources) {
-        let shape = cx.graph.ty(*arg).shape.clone();
-        let from = cx.access(&0.into(), &strides(&shape))?;
-        let to = cx.access(&(&at * &write[axis]), &write)?;
-        cx.copy(&shape, (source, from), (out, to))?;
-        at = &at + &shape[axis];
+    let whole = cx.whole(node.outs[0])?;
+    for (at, arg) in node.args.iter().enumerate() {
+        let target = Place { id: whole.id, view: part(cx.graph, node, at, &whole.view) };
+        let mut source = cx.place(*arg)?;
+        if source.id == target.id {
+            if source.view.is_same(&target.view) {
+                continue;
+            }
+            // No step reads and writes the same memory.
+            let elsewhere = cx.temp(cx.graph.ty(*arg).dtype, &source.view.shape)?;
+            cx.copy(&source, &elsewhere)?;
+            source = elsewhere;
+        }
+        cx.copy(&source, &target)?;
     }
+    cx.bind(node.outs[0], whole);
     Ok(())
 }
 
 /// A value for every element of padding: a number or a rank-0 tensor.
 pub(super) enum Fill {
     Number(f64),
-    Value(ValueId),
+    Value(Place),
 }
 
 pub(super) fn pad(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
-    let from = cx.value(node.args[0])?;
-    let ty = cx.graph.ty(node.args[0]).clone();
+    let from = cx.place(node.args[0])?;
     let (before, after) = (node.attrs.dims("before").to_vec(), node.attrs.dims("after").to_vec());
-    let fill = Fill::Value(node.args[1]);
-    let out = padded(cx, from, (ty.dtype, &ty.shape), (&before, &after), fill)?;
+    let fill = cx.place(node.args[1])?;
+    let dtype = cx.graph.ty(node.args[0]).dtype;
+    let out = cx.whole(node.outs[0])?;
+    let out = if cx.is_free(&out, &[fill.id], Writes::Any)
+        && (out.id != from.id || cx.is_inside(node, &from, &out))
+    {
+        out
+    } else {
+        cx.temp(dtype, &out.view.shape)?
+    };
+    padded(cx, &from, (&before, &after), (dtype, &Fill::Value(fill)), &out)?;
     cx.bind(node.outs[0], out);
     Ok(())
 }
 
-/// Copies a tensor into the middle of a larger one (or crops, for negative pads). The border is written slab by slab, two an
-/// axis, so that every element is written once.
+/// The extents of a padded tensor.
+pub(super) fn padded_shape(shape: &[Dim], before: &[Dim], after: &[Dim]) -> Vec<Dim> {
+    shape.iter().zip(before.iter().zip(after)).map(|(d, (b, a))| &(d + b) + a).collect()
+}
+
+/// Copies a tensor into the middle of a larger one (or crops, for negative pads), unless it is there already, and fills the
+/// border. Every element is written once.
 pub(super) fn padded(
     cx: &mut Lowering<'_>,
-    from: rt::ValueId,
-    (dtype, shape): (DType, &[Dim]),
+    from: &Place,
     (before, after): (&[Dim], &[Dim]),
-    fill: Fill,
-) -> Result<rt::ValueId, Failure> {
+    (dtype, fill): (DType, &Fill),
+    out: &Place,
+) -> Result<(), Failure> {
     let zero = Dim::from(0);
-    let sum = |a: &Dim, b: &Dim| a + b;
-    let out_shape: Vec<Dim> =
-        shape.iter().zip(before.iter().zip(after)).map(|(d, (b, a))| sum(&sum(d, b), a)).collect();
+    let shape = &from.view.shape;
     let crop = |pad: &Dim| (&zero - pad).larger(&zero);
     // What of the source is copied, and where it starts in either tensor.
     let skip: Vec<Dim> = before.iter().map(crop).collect();
     let lead: Vec<Dim> = before.iter().map(|p| p.larger(&zero)).collect();
     let inner: Vec<Dim> = (0..shape.len()).map(|i| &(&shape[i] - &skip[i]) - &crop(&after[i])).collect();
-    let out = cx.temp(dtype, &out_shape)?;
-    let (read, write) = (strides(shape), strides(&out_shape));
-    let offset = |starts: &[Dim], strides: &[Dim]| {
-        starts.iter().zip(strides).fold(Dim::from(0), |sum, (s, d)| &sum + &(s * d))
-    };
-    // Axes before `axis` are restricted to the copied range, those after it are whole.
-    let mut extents = out_shape.clone();
-    let mut starts = vec![zero.clone(); shape.len()];
-    for axis in 0..shape.len() {
+    border(cx, (&lead, &inner), (dtype, fill), out)?;
+    let steps = vec![1; shape.len()];
+    let source = Place { id: from.id, view: from.view.slice(&skip, &inner, &steps) };
+    let target = Place { id: out.id, view: out.view.slice(&lead, &inner, &steps) };
+    if source.id == target.id && source.view.is_same(&target.view) {
+        return Ok(());
+    }
+    cx.copy(&source, &target)
+}
+
+/// Fills what is outside the box of extents `inner` that starts at `lead`, slab by slab: two an axis, in one step where they are
+/// equally thick.
+fn border(
+    cx: &mut Lowering<'_>,
+    (lead, inner): (&[Dim], &[Dim]),
+    (dtype, fill): (DType, &Fill),
+    out: &Place,
+) -> Result<(), Failure> {
+    let zero = Dim::from(0);
+    let steps = vec![1; lead.len()];
+    // Axes before `axis` are restricted to the box, those after it are whole.
+    let mut extents = out.view.shape.clone();
+    let mut starts = vec![zero.clone(); lead.len()];
+    for axis in 0..lead.len() {
         let tail = &lead[axis] + &inner[axis];
-        let behind = &out_shape[axis] - &tail;
-        for (start, extent) in [(zero.clone(), lead[axis].clone()), (tail, behind)] {
-            if extent.is(0) {
-                continue;
-            }
+        let behind = &out.view.shape[axis] - &tail;
+        let slab = |start: Dim, extent: &Dim| {
             let (mut slab, mut at) = (extents.clone(), starts.clone());
-            slab[axis] = extent;
+            slab[axis].clone_from(extent);
             at[axis] = start;
-            fill_slab(cx, out, &slab, (&offset(&at, &write), &write), (dtype, &fill))?;
+            Place { id: out.id, view: out.view.slice(&at, &slab, &steps) }
+        };
+        let slabs = [slab(zero.clone(), &lead[axis]), slab(tail, &behind)];
+        if lead[axis] == behind && !behind.is(0) {
+            fill_all(cx, &slabs, (dtype, fill))?;
+        } else {
+            for slab in slabs.iter().filter(|s| !s.view.shape[axis].is(0)) {
+                fill_all(cx, std::slice::from_ref(slab), (dtype, fill))?;
+            }
         }
         extents[axis] = inner[axis].clone();
         starts[axis] = lead[axis].clone();
     }
-    let source = cx.access(&offset(&skip, &read), &read)?;
-    let target = cx.access(&offset(&lead, &write), &write)?;
-    cx.copy(&inner, (from, source), (out, target))?;
-    Ok(out)
+    Ok(())
 }
 
-fn fill_slab(
-    cx: &mut Lowering<'_>,
-    out: rt::ValueId,
-    dims: &[Dim],
-    (offset, strides): (&Dim, &[Dim]),
-    (dtype, fill): (DType, &Fill),
-) -> Result<(), Failure> {
-    let write = cx.access(offset, strides)?;
-    let store = Instr::Store { out: 0, src: 0 };
-    let (instr, args, reads) = match fill {
-        Fill::Number(v) => {
-            let lane = lane(dtype);
-            (Instr::Const { lane, bits: super::tile::lane_bits(lane, *v) }, vec![], vec![])
-        }
-        Fill::Value(v) => {
-            let id = cx.value(*v)?;
-            let scalar = cx.access(&0.into(), &vec![Dim::from(0); dims.len()])?;
-            (Instr::Load { arg: 0 }, vec![id], vec![scalar])
-        }
+/// Fills places of the same extents.
+fn fill_all(cx: &mut Lowering<'_>, outs: &[Place], (dtype, fill): (DType, &Fill)) -> Result<(), Failure> {
+    let shape = &outs[0].view.shape;
+    let mut body = Body::new();
+    let src = match fill {
+        Fill::Number(v) => body.constant(lane(dtype), *v),
+        Fill::Value(place) => body.load(&Place { id: place.id, view: place.view.broadcast(shape) }),
     };
-    let program = TileProgram { body: vec![instr, store], ..TileProgram::default() };
-    cx.tile_step(program, dims, args, reads, vec![out], vec![write])
+    for out in 0..outs.len() {
+        body.push(Instr::Store { out: out as u16, src });
+    }
+    let program = TileProgram { body: body.instrs, ..TileProgram::default() };
+    cx.tile_step(program, shape, (body.args, &body.reads), outs)
 }
 
 /// Numbers of the shape program as a tensor; element types other than the three that the step writes are converted.
@@ -166,29 +192,25 @@ pub(super) fn dims(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
     let values = node.attrs.dims("values").to_vec();
     let elems = cx.shape.regs(&values)?;
     let ty = cx.graph.ty(node.outs[0]).clone();
-    if matches!(ty.dtype, DType::I64 | DType::I32 | DType::F32) {
-        let out = cx.result(node.outs[0])?;
-        cx.step(StepKind::Dims { elems }, vec![], vec![out]);
+    let direct = matches!(ty.dtype, DType::I64 | DType::I32 | DType::F32);
+    let written = cx.temp(if direct { ty.dtype } else { DType::I64 }, &ty.shape)?;
+    cx.step(StepKind::Dims { elems }, vec![], vec![written.id]);
+    if direct {
+        cx.bind(node.outs[0], written);
         return Ok(());
     }
-    let wide = cx.temp(DType::I64, &ty.shape)?;
-    cx.step(StepKind::Dims { elems }, vec![], vec![wide]);
-    let out = cx.convert(wide, &ty.shape, (DType::I64, ty.dtype))?;
-    cx.bind(node.outs[0], out);
-    Ok(())
+    let out = cx.target(node.outs[0], &[written.id], Writes::Any)?;
+    cx.convert_to(&written, (DType::I64, ty.dtype), &out)
 }
 
 pub(super) fn iota(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
     let ty = cx.graph.ty(node.outs[0]).clone();
-    let mut body = Body::new(&ty.shape, (0..ty.rank()).collect());
-    let index = body.push(Instr::Index { dim: node.attrs.int("axis") as u8 });
+    let mut body = vec![Instr::Index { dim: node.attrs.int("axis") as u8 }];
     let to = lane(ty.dtype);
-    let src = if to == autoglm_runtime::tile::Lane::I64 {
-        index
-    } else {
-        body.push(Instr::Convert { to, src: index })
-    };
-    body.push(Instr::Store { out: 0, src });
-    let out = cx.result(node.outs[0])?;
-    body.finish(cx, None, out)
+    if to != autoglm_runtime::tile::Lane::I64 {
+        body.push(Instr::Convert { to, src: 0 });
+    }
+    body.push(Instr::Store { out: 0, src: (body.len() - 1) as u16 });
+    let out = cx.target(node.outs[0], &[], Writes::Any)?;
+    cx.tile_step(TileProgram { body, ..TileProgram::default() }, &ty.shape, (vec![], &[]), &[out])
 }

@@ -1,7 +1,9 @@
 //! Pooling: the channels-last f32 kernel, or a TileIR loop for other ranks and element types.
 
-use super::movement::{Fill, padded};
-use super::tile::{Body, strides};
+use super::movement::{Fill, padded, padded_shape};
+use super::place::{Place, Writes};
+use super::tile::Body;
+use super::view::View;
 use super::{Failure, Lowering};
 use autoglm_ir::{DType, Dim, Node};
 use autoglm_runtime::program::{self as rt, PoolMode, StepKind};
@@ -16,7 +18,8 @@ fn pair(cx: &mut Lowering<'_>, v: &[i64]) -> Result<[rt::Reg; 2], Failure> {
 }
 
 fn kernel(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
-    let x = cx.value(node.args[0])?;
+    let x = cx.readable(node.args[0], View::has_lines)?;
+    let out = cx.target(node.outs[0], &[x.id], Writes::Lines)?;
     let pads = node.attrs.ints("pads").to_vec();
     let mode = match (cx.is_op(node, "max_pool"), node.attrs.flag("include_pad")) {
         (true, _) => PoolMode::Max,
@@ -25,14 +28,17 @@ fn kernel(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
     };
     let kind = StepKind::Pool {
         mode,
+        extents: super::conv::extents(cx, &x.view.shape)?,
+        out_extents: [cx.reg(&out.view.shape[1])?, cx.reg(&out.view.shape[2])?],
+        x: cx.lines_access(&x.view)?,
+        out: cx.lines_access(&out.view)?,
         kernel: pair(cx, node.attrs.ints("kernel"))?,
         stride: pair(cx, node.attrs.ints("strides"))?,
         dilation: pair(cx, node.attrs.ints("dilations"))?,
         pad: pair(cx, &pads[..2])?,
         pad_end: pair(cx, &pads[2..])?,
     };
-    let out = cx.result(node.outs[0])?;
-    cx.step(kind, vec![x], vec![out]);
+    cx.step(kind, vec![x.id], vec![out.id]);
     Ok(())
 }
 
@@ -62,27 +68,29 @@ fn general(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
         let reach = &(&last + &1.into()) - &(&x.shape[2 + i] + &pads[i].into());
         after[2 + i] = reach.larger(&pads[spatial + i].into());
     }
-    let lowest = lowest(x.dtype);
-    let mut source = cx.value(node.args[0])?;
+    let mut source = cx.place(node.args[0])?;
     if before.iter().chain(&after).any(|p| !p.is(0)) {
-        source = padded(cx, source, (x.dtype, &x.shape), (&before, &after), Fill::Number(lowest))?;
+        let padded_to = cx.temp(x.dtype, &padded_shape(&x.shape, &before, &after))?;
+        let fill = Fill::Number(lowest(x.dtype));
+        padded(cx, &source, (&before, &after), (x.dtype, &fill), &padded_to)?;
+        source = padded_to;
     }
-    let shape: Vec<Dim> = (0..x.rank()).map(|i| &(&x.shape[i] + &before[i]) + &after[i]).collect();
-    let dense = strides(&shape);
+    let along = &source.view.strides;
     let mut dims = out_shape;
     dims.extend(kernel.iter().map(|k| Dim::from(*k)));
-    let mut over = dense[..2].to_vec();
-    over.extend((0..spatial).map(|i| &dense[2 + i] * &step[i].into()));
-    over.extend((0..spatial).map(|i| &dense[2 + i] * &dilation[i].into()));
-    let mut body = Body::new(&dims, (0..dims.len()).collect());
-    let src = body.load(source, over);
+    let mut over = along[..2].to_vec();
+    over.extend((0..spatial).map(|i| &along[2 + i] * &step[i].into()));
+    over.extend((0..spatial).map(|i| &along[2 + i] * &dilation[i].into()));
+    let view = View { shape: dims.clone(), offset: source.view.offset.clone(), strides: over };
+    let mut body = Body::new();
+    let src = body.load(&Place { id: source.id, view });
     let program = if average {
         super::norm::mean(x.dtype, kernel.iter().product::<i64>() as f64, src)
     } else {
         super::reduce::fold(ReduceOp::Max, src)
     };
-    let out = cx.result(node.outs[0])?;
-    body.finish(cx, Some((spatial as u8, program)), out)
+    let out = cx.target(node.outs[0], &body.args, Writes::Any)?;
+    body.finish_fold(cx, &dims, program, None, &out)
 }
 
 /// The smallest value of an element type.

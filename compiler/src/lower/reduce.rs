@@ -1,6 +1,9 @@
 //! Reductions as TileIR loops.
 
+use super::epilogue;
+use super::place::{Place, Writes};
 use super::tile::{Body, lane};
+use super::view::Move;
 use super::{Failure, Lowering};
 use autoglm_ir::{Dim, Node};
 use autoglm_runtime::tile::{BinaryOp, Instr, Reduce, ReduceOp, TileProgram};
@@ -27,16 +30,22 @@ pub(super) fn reduce(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> 
     };
     let (reduced, kept): (Vec<usize>, Vec<usize>) =
         (0..shape.len()).partition(|a| axes.contains(&(*a as i64)));
-    let order = kept.into_iter().chain(reduced.iter().copied()).collect();
-    let mut body = Body::new(&shape, order);
-    let src = body.lane(cx, x)?;
-    let out = cx.result(node.outs[0])?;
+    let mut body = Body::new();
+    let src = body.lane(cx, x, vec![Move::Broadcast(shape.clone())])?;
     if reduced.is_empty() {
-        body.push(Instr::Store { out: 0, src });
-        return body.finish(cx, None, out);
+        let out = cx.target(node.outs[0], &body.args, Writes::Any)?;
+        return body.finish_map(cx, src, &out);
     }
-    let program = fold(op, src);
-    body.finish(cx, Some((reduced.len() as u8, program)), out)
+    let kept_shape: Vec<Dim> = kept.iter().map(|a| shape[*a].clone()).collect();
+    let order: Vec<usize> = kept.into_iter().chain(reduced).collect();
+    body.reads.iter_mut().for_each(|view| *view = view.permute(&order));
+    let dims: Vec<Dim> = order.iter().map(|a| shape[*a].clone()).collect();
+    let epilogue = epilogue::of_fold(cx, node, body.args.len(), &kept_shape)?;
+    let reads = [body.args.as_slice(), epilogue.as_ref().map_or(&[], |e| e.args.as_slice())].concat();
+    let out = cx.target(cx.result_of(node), &reads, Writes::Any)?;
+    let view = out.view.reshape(&kept_shape);
+    let view = view.ok_or_else(|| Failure::Invalid("axes of extent 1 have no stride".into()))?;
+    body.finish_fold(cx, &dims, fold(op, src), epilogue, &Place { id: out.id, view })
 }
 
 /// One reduction whose result is stored.
@@ -58,12 +67,12 @@ pub(super) fn cum_sum(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure>
     let mut shape = ty.shape.clone();
     shape.push(extent);
     let rank = shape.len();
-    let mut body = Body::new(&shape, (0..rank).collect());
-    let id = cx.value(x)?;
-    let mut strides = super::tile::strides(&ty.shape);
-    let along = std::mem::replace(&mut strides[axis], Dim::from(0));
-    strides.push(along);
-    let element = body.load(id, strides);
+    let mut body = Body::new();
+    let Place { id, mut view } = cx.place(x)?;
+    let along = std::mem::replace(&mut view.strides[axis], Dim::from(0));
+    view.strides.push(along);
+    view.shape.clone_from(&shape);
+    let element = body.load(&Place { id, view });
     let i = body.push(Instr::Index { dim: axis as u8 });
     let j = body.push(Instr::Index { dim: (rank - 1) as u8 });
     let op = match (node.attrs.flag("reverse"), node.attrs.flag("exclusive")) {
@@ -75,6 +84,6 @@ pub(super) fn cum_sum(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure>
     let cond = body.push(Instr::Binary(op, j, i));
     let zero = body.constant(lane(ty.dtype), 0.0);
     let src = body.push(Instr::Select { cond, a: element, b: zero });
-    let out = cx.result(node.outs[0])?;
-    body.finish(cx, Some((1, fold(ReduceOp::Sum, src))), out)
+    let out = cx.target(node.outs[0], &[id], Writes::Any)?;
+    body.finish_fold(cx, &shape, fold(ReduceOp::Sum, src), None, &out)
 }

@@ -1,5 +1,6 @@
 //! Symbolic dims to registers of the shape program.
 
+use super::Failure;
 use autoglm_ir::dim::Atom;
 use autoglm_ir::{Dim, Graph, SymbolSource};
 use autoglm_runtime::program::{Reg, ShapeOp, ShapeProgram};
@@ -29,14 +30,19 @@ impl<'g> ShapeBuilder<'g> {
     }
 
     /// The register that holds a dim.
-    pub(super) fn reg(&mut self, dim: &Dim) -> Result<Reg, String> {
+    pub(super) fn reg(&mut self, dim: &Dim) -> Result<Reg, Failure> {
         if let Some(reg) = self.dims.get(dim) {
             return Ok(*reg);
         }
+        if !dim.is_sane() {
+            return Err(Failure::TooLarge(format!(
+                "the extent {dim} does not fit 64 bits, or is too complex"
+            )));
+        }
         let mut sum: Option<Reg> = None;
         for (atoms, coefficient) in dim.terms() {
-            let coefficient =
-                i64::try_from(coefficient).map_err(|_| format!("the extent {dim} does not fit 64 bits"))?;
+            let coefficient = i64::try_from(coefficient)
+                .map_err(|_| Failure::TooLarge(format!("the extent {dim} does not fit 64 bits")))?;
             let mut product: Option<Reg> = None;
             for atom in atoms {
                 let factor = self.atom(atom)?;
@@ -58,12 +64,12 @@ impl<'g> ShapeBuilder<'g> {
     }
 
     /// The registers of several dims.
-    pub(super) fn regs(&mut self, dims: &[Dim]) -> Result<Vec<Reg>, String> {
+    pub(super) fn regs(&mut self, dims: &[Dim]) -> Result<Vec<Reg>, Failure> {
         dims.iter().map(|d| self.reg(d)).collect()
     }
 
-    fn atom(&mut self, atom: &Atom) -> Result<Reg, String> {
-        let mut pair = |a: &Dim, b: &Dim| -> Result<(Reg, Reg), String> { Ok((self.reg(a)?, self.reg(b)?)) };
+    fn atom(&mut self, atom: &Atom) -> Result<Reg, Failure> {
+        let mut pair = |a: &Dim, b: &Dim| -> Result<(Reg, Reg), Failure> { Ok((self.reg(a)?, self.reg(b)?)) };
         let op = match atom {
             Atom::Sym(name) => {
                 let symbol = self.graph.symbols.get(name);

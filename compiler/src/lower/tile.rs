@@ -1,7 +1,10 @@
 //! Building TileIR loops and their accesses.
 
+use super::place::Place;
+use super::view::{Move, View};
 use super::{Failure, Lowering, elementwise};
-use autoglm_ir::{DType, Def, Dim, ValueId, interp};
+use autoglm_ir::op::Fusion;
+use autoglm_ir::{DType, Def, Dim, ValueId};
 use autoglm_runtime::program::{self as rt, Access, StepKind};
 use autoglm_runtime::tile::{Instr, Lane, LaneId, TileProgram};
 use std::collections::HashMap;
@@ -26,88 +29,104 @@ pub(super) fn lane_bits(lane: Lane, value: f64) -> u64 {
     }
 }
 
-/// Row-major strides of a shape, in elements.
-pub(super) fn strides(shape: &[Dim]) -> Vec<Dim> {
-    let mut out = vec![Dim::from(1); shape.len()];
-    for i in (0..shape.len().saturating_sub(1)).rev() {
-        out[i] = &out[i + 1] * &shape[i + 1];
-    }
-    out
-}
-
-/// Strides with which a tensor is read in a loop over `over` (numpy broadcasting; 0 where it is broadcast).
-pub(super) fn broadcast_strides(shape: &[Dim], over: &[Dim]) -> Vec<Dim> {
-    let dense = strides(shape);
-    let lead = over.len() - shape.len();
-    over.iter()
-        .enumerate()
-        .map(|(i, extent)| {
-            let Some(axis) = i.checked_sub(lead) else { return Dim::from(0) };
-            let (own, stride) = (&shape[axis], &dense[axis]);
-            if own == extent {
-                stride.clone()
-            } else {
-                // Not broadcast where the extent is not 1; which one it is may be known only at run time.
-                stride * &(&Dim::from(1) - &own.equals(&1.into()))
-            }
-        })
-        .collect()
-}
-
-/// A loop body under construction over `shape`; loop dimension `i` runs over axis `order[i]`.
+/// A loop body, or an epilogue, under construction.
 pub(super) struct Body {
-    shape: Vec<Dim>,
-    order: Vec<usize>,
+    /// Instructions so far; the first defines lane `first`.
     pub(super) instrs: Vec<Instr>,
-    args: Vec<rt::ValueId>,
-    reads: Vec<Vec<Dim>>,
-    lanes: HashMap<ValueId, LaneId>,
+    first: LaneId,
+    /// Arguments so far and how the loop reads them; the first is argument `first_arg`.
+    pub(super) args: Vec<rt::ValueId>,
+    pub(super) reads: Vec<View>,
+    first_arg: u16,
+    lanes: HashMap<(ValueId, Vec<Move>), LaneId>,
+    /// A value that is a lane already.
+    given: Option<(ValueId, LaneId)>,
 }
 
 impl Body {
-    pub(super) fn new(shape: &[Dim], order: Vec<usize>) -> Body {
+    /// An empty body.
+    pub(super) fn new() -> Body {
+        Body::after(0, 0, None)
+    }
+
+    /// A section that follows `lanes` lanes and `args` arguments, one of which may be a value.
+    pub(super) fn after(lanes: usize, args: usize, given: Option<ValueId>) -> Body {
         Body {
-            shape: shape.to_vec(),
-            order,
             instrs: Vec::new(),
+            first: lanes as LaneId,
             args: Vec::new(),
             reads: Vec::new(),
+            first_arg: args as u16,
             lanes: HashMap::new(),
+            given: given.map(|v| (v, 0)),
         }
     }
 
     pub(super) fn push(&mut self, instr: Instr) -> LaneId {
         self.instrs.push(instr);
-        (self.instrs.len() - 1) as LaneId
+        self.first + (self.instrs.len() - 1) as LaneId
     }
 
     pub(super) fn constant(&mut self, lane: Lane, value: f64) -> LaneId {
         self.push(Instr::Const { lane, bits: lane_bits(lane, value) })
     }
 
-    /// The lane of a value: computed here if it is inlined, else loaded.
-    pub(super) fn lane(&mut self, cx: &mut Lowering<'_>, v: ValueId) -> Result<LaneId, Failure> {
-        if let Some(lane) = self.lanes.get(&v) {
+    /// Says that the given value is another lane than the first.
+    pub(super) fn give(&mut self, lane: LaneId) {
+        if let Some(given) = &mut self.given {
+            given.1 = lane;
+        }
+    }
+
+    /// The lane of a value that the loop sees behind `path`: computed here if it is inlined, else loaded.
+    pub(super) fn lane(
+        &mut self,
+        cx: &mut Lowering<'_>,
+        v: ValueId,
+        path: Vec<Move>,
+    ) -> Result<LaneId, Failure> {
+        if let Some((_, lane)) = self.given.filter(|(given, _)| *given == v) {
+            return Ok(lane);
+        }
+        let key = (v, path);
+        if let Some(lane) = self.lanes.get(&key) {
             return Ok(*lane);
         }
+        let path = &key.1;
         let lane = match cx.graph.value(v).def {
             Def::Node(n, _) if cx.plan.inline[v.0 as usize] => {
                 let node = cx.graph.node(n);
-                let root = elementwise::instructions(cx, self, node)?;
-                elementwise::round(self, root, cx.graph.ty(v).dtype)?
+                if node.op.def().class == Fusion::Elementwise {
+                    let root = elementwise::instructions(cx, self, node, path)?;
+                    elementwise::round(self, root, cx.graph.ty(v).dtype)?
+                } else {
+                    let moved = Move::of(node)
+                        .ok_or_else(|| Failure::Invalid(format!("{} cannot be inlined", node.op.name())))?;
+                    let path = std::iter::once(moved).chain(path.iter().cloned()).collect();
+                    self.lane(cx, node.args[0], path)?
+                }
             }
             Def::Const(id) if cx.graph.ty(v).numel().is(1) => {
-                let tensor = interp::const_tensor(cx.graph, id).map_err(Failure::Invalid)?;
-                self.scalar(&tensor)
+                let tensor = cx.scalar(id)?;
+                self.scalar(tensor)
             }
             _ => {
-                let id = cx.value(v)?;
-                let strides = broadcast_strides(&cx.graph.ty(v).shape, &self.shape);
-                self.load(id, strides)
+                let place = cx.place(v)?;
+                let place = cx.follow(place, path)?;
+                self.load(&place)
             }
         };
-        self.lanes.insert(v, lane);
+        self.lanes.insert(key, lane);
         Ok(lane)
+    }
+
+    /// The path of an operand of a node that the loop sees behind `path`.
+    pub(super) fn operand_path(shape: &[Dim], path: &[Move]) -> Vec<Move> {
+        let over = Move::Broadcast(shape.to_vec());
+        if path.first() == Some(&over) {
+            return path.to_vec();
+        }
+        std::iter::once(over).chain(path.iter().cloned()).collect()
     }
 
     fn scalar(&mut self, tensor: &autoglm_ir::Tensor) -> LaneId {
@@ -119,43 +138,63 @@ impl Body {
         self.push(Instr::Const { lane, bits })
     }
 
-    /// Loads a value with strides over the axes of the shape.
-    pub(super) fn load(&mut self, id: rt::ValueId, strides: Vec<Dim>) -> LaneId {
-        let arg = self.epilogue_arg(id, strides);
+    /// Loads what a view over the loop's extents shows.
+    pub(super) fn load(&mut self, place: &Place) -> LaneId {
+        let arg = self.arg(place);
         self.push(Instr::Load { arg })
     }
 
-    /// An argument that an epilogue loads: its strides over the reduced axes are 0.
-    pub(super) fn epilogue_arg(&mut self, id: rt::ValueId, strides: Vec<Dim>) -> u16 {
-        let found = self.args.iter().zip(&self.reads).position(|(a, s)| *a == id && *s == strides);
+    /// The argument with this view.
+    pub(super) fn arg(&mut self, place: &Place) -> u16 {
+        let found =
+            self.args.iter().zip(&self.reads).position(|(a, view)| *a == place.id && *view == place.view);
         let arg = found.unwrap_or_else(|| {
-            self.args.push(id);
-            self.reads.push(strides);
+            self.args.push(place.id);
+            self.reads.push(place.view.clone());
             self.args.len() - 1
         });
-        arg as u16
+        self.first_arg + arg as u16
     }
 
-    /// Emits the loop. `reduces` holds the reductions over the last `reduce_rank` loop dimensions and the epilogue; without
-    /// them the body stores. The result is written densely in loop order.
-    pub(super) fn finish(
+    /// Emits a loop without reductions over the elements of `out`, in their order in memory; `src` is stored. No instruction
+    /// names a loop dimension.
+    pub(super) fn finish_map(
+        mut self,
+        cx: &mut Lowering<'_>,
+        src: LaneId,
+        out: &Place,
+    ) -> Result<(), Failure> {
+        self.push(Instr::Store { out: 0, src });
+        let order = out.view.storage_order();
+        let program = TileProgram { body: self.instrs, ..TileProgram::default() };
+        let reads = self.reads.iter().map(|view| view.permute(&order)).collect::<Vec<_>>();
+        let write = Place { id: out.id, view: out.view.permute(&order) };
+        cx.tile_step(program, &write.view.shape, (self.args, &reads), std::slice::from_ref(&write))
+    }
+
+    /// Emits a loop over `dims` whose last dimensions are reduced by `program`; the result goes to `out`, whose extents are
+    /// those of the other dimensions.
+    pub(super) fn finish_fold(
         self,
         cx: &mut Lowering<'_>,
-        reduced: Option<(u8, TileProgram)>,
-        out: rt::ValueId,
+        dims: &[Dim],
+        mut program: TileProgram,
+        epilogue: Option<Body>,
+        out: &Place,
     ) -> Result<(), Failure> {
-        let dims: Vec<Dim> = self.order.iter().map(|a| self.shape[*a].clone()).collect();
-        let (reduce_rank, mut program) = reduced.unwrap_or_default();
+        let (mut args, mut reads) = (self.args, self.reads);
         program.body = self.instrs;
-        program.reduce_rank = reduce_rank;
-        let kept = &dims[..dims.len() - usize::from(reduce_rank)];
-        let mut reads = Vec::with_capacity(self.reads.len());
-        for strides in &self.reads {
-            let strides: Vec<Dim> = self.order.iter().map(|a| strides[*a].clone()).collect();
-            reads.push(cx.access(&0.into(), &strides)?);
+        program.reduce_rank = (dims.len() - out.view.shape.len()) as u8;
+        if let Some(epilogue) = epilogue {
+            program.epilogue = epilogue.instrs;
+            args.extend(epilogue.args);
+            reads.extend(epilogue.reads);
         }
-        let write = cx.access(&0.into(), &strides(kept))?;
-        cx.tile_step(program, &dims, self.args, reads, vec![out], vec![write])
+        // An argument that only the epilogue reads stays where it is in the reduced dimensions.
+        for view in &mut reads {
+            view.strides.resize(dims.len(), Dim::from(0));
+        }
+        cx.tile_step(program, dims, (args, &reads), std::slice::from_ref(out))
     }
 }
 
@@ -165,65 +204,91 @@ impl Lowering<'_> {
         Ok(Access { offset: self.reg(offset)?, strides: self.shape.regs(strides)? })
     }
 
-    /// A step that runs a tile program; equal programs are stored once.
+    /// The access of a view.
+    pub(super) fn view_access(&mut self, view: &View) -> Result<Access, Failure> {
+        self.access(&view.offset, &view.strides)
+    }
+
+    /// The access of a view whose last axis is contiguous, without that axis.
+    pub(super) fn lines_access(&mut self, view: &View) -> Result<Access, Failure> {
+        let lead = view.strides.len().saturating_sub(1);
+        self.access(&view.offset, &view.strides[..lead])
+    }
+
+    /// The index of a tile program; equal programs are stored once.
+    pub(super) fn tile(&mut self, program: TileProgram) -> u32 {
+        let tiles = &mut self.program.tiles;
+        *self.tiles.entry(format!("{program:?}")).or_insert_with(|| {
+            tiles.push(program);
+            (tiles.len() - 1) as u32
+        })
+    }
+
+    /// A step that runs a tile program over `dims` and stores to `outs`.
     pub(super) fn tile_step(
         &mut self,
         program: TileProgram,
         dims: &[Dim],
-        args: Vec<rt::ValueId>,
-        reads: Vec<Access>,
-        outs: Vec<rt::ValueId>,
-        writes: Vec<Access>,
+        (args, reads): (Vec<rt::ValueId>, &[View]),
+        outs: &[Place],
     ) -> Result<(), Failure> {
-        let tiles = &mut self.program.tiles;
-        let tile = *self.tiles.entry(format!("{program:?}")).or_insert_with(|| {
-            tiles.push(program);
-            (tiles.len() - 1) as u32
-        });
+        let tile = self.tile(program);
         let dims = self.shape.regs(dims)?;
-        self.step(StepKind::Tile { tile, dims, reads, writes }, args, outs);
+        let reads = reads.iter().map(|v| self.view_access(v)).collect::<Result<_, _>>()?;
+        let writes = outs.iter().map(|out| self.view_access(&out.view)).collect::<Result<_, _>>()?;
+        self.step(StepKind::Tile { tile, dims, reads, writes }, args, outs.iter().map(|o| o.id).collect());
         Ok(())
     }
 
-    /// Copies `dims` elements from one access to another.
-    pub(super) fn copy(
-        &mut self,
-        dims: &[Dim],
-        from: (rt::ValueId, Access),
-        to: (rt::ValueId, Access),
-    ) -> Result<(), Failure> {
-        let body = vec![Instr::Load { arg: 0 }, Instr::Store { out: 0, src: 0 }];
-        let program = TileProgram { body, ..TileProgram::default() };
-        self.tile_step(program, dims, vec![from.0], vec![from.1], vec![to.0], vec![to.1])
+    /// Copies all elements of one place to another of the same extents, both in the other's order.
+    pub(super) fn copy(&mut self, from: &Place, to: &Place) -> Result<(), Failure> {
+        let mut body = Body::new();
+        let src = body.load(from);
+        body.finish_map(self, src, to)
     }
 
-    /// Copies a dense tensor.
-    pub(super) fn copy_dense(
-        &mut self,
-        from: rt::ValueId,
-        to: rt::ValueId,
-        shape: &[Dim],
-    ) -> Result<(), Failure> {
-        let access = self.access(&0.into(), &strides(shape))?;
-        self.copy(shape, (from, access.clone()), (to, access))
-    }
-
-    /// Copies a dense tensor into another element type.
+    /// A dense copy in another element type.
     pub(super) fn convert(
         &mut self,
-        from: rt::ValueId,
-        shape: &[Dim],
+        from: &Place,
         (from_type, to_type): (DType, DType),
-    ) -> Result<rt::ValueId, Failure> {
-        let out = self.temp(to_type, shape)?;
-        let access = self.access(&0.into(), &strides(shape))?;
-        let mut body = vec![Instr::Load { arg: 0 }];
-        if lane(from_type) != lane(to_type) {
-            body.push(Instr::Convert { to: lane(to_type), src: 0 });
-        }
-        body.push(Instr::Store { out: 0, src: (body.len() - 1) as LaneId });
-        let program = TileProgram { body, ..TileProgram::default() };
-        self.tile_step(program, shape, vec![from], vec![access.clone()], vec![out], vec![access])?;
+    ) -> Result<Place, Failure> {
+        let out = self.temp(to_type, &from.view.shape)?;
+        self.convert_to(from, (from_type, to_type), &out)?;
         Ok(out)
+    }
+
+    /// A copy in another element type.
+    pub(super) fn convert_to(
+        &mut self,
+        from: &Place,
+        (from_type, to_type): (DType, DType),
+        out: &Place,
+    ) -> Result<(), Failure> {
+        let mut body = Body::new();
+        let mut src = body.load(from);
+        if lane(from_type) != lane(to_type) {
+            src = body.push(Instr::Convert { to: lane(to_type), src });
+        }
+        body.finish_map(self, src, out)
+    }
+
+    /// The view moved along a path; where no strides express a move, what is before it is copied.
+    pub(super) fn follow(&mut self, place: Place, path: &[Move]) -> Result<Place, Failure> {
+        let mut at = place;
+        for moved in path {
+            at.view = match at.view.apply(moved) {
+                Some(view) => view,
+                None => {
+                    let elem = self.program.values[at.id as usize].elem;
+                    let copy = self.temp_of(elem, &at.view.shape)?;
+                    self.copy(&at, &copy)?;
+                    at.id = copy.id;
+                    let again = copy.view.apply(moved);
+                    again.ok_or_else(|| Failure::Invalid("a dense tensor cannot be reshaped".into()))?
+                }
+            };
+        }
+        Ok(at)
     }
 }

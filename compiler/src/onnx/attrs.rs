@@ -184,11 +184,6 @@ impl<'a> Attrs<'a> {
         Ok(self.opt_f(name)?.unwrap_or(default))
     }
 
-    /// A number that must be given.
-    pub fn require_f(&self, name: &str) -> Result<f32, ReadError> {
-        self.need(name, self.opt_f(name)?)
-    }
-
     /// A string, if given; it must be UTF-8.
     pub fn opt_s(&self, name: &str) -> Result<Option<&'a str>, ReadError> {
         match self.typed(name, ty::STRING)?.map(|a| a.s.as_ref()) {
@@ -204,11 +199,6 @@ impl<'a> Attrs<'a> {
         'a: 'd,
     {
         Ok(self.opt_s(name)?.unwrap_or(default))
-    }
-
-    /// A string that must be given; it must be UTF-8.
-    pub fn require_s(&self, name: &str) -> Result<&'a str, ReadError> {
-        self.need(name, self.opt_s(name)?)
     }
 
     /// The bytes of a string, if given, valid UTF-8 or not.

@@ -1,8 +1,8 @@
-//! Encoding tensors, for `.pb` files of inputs and outputs.
+//! Encoding: tensors for `.pb` files of inputs and outputs, and whole models that tests are made of.
 
 use super::dtype::OnnxType;
 use super::error::{ReadError, code};
-use super::proto::TensorProto;
+use super::proto::{ModelProto, TensorProto};
 use super::tensor::{RawTensor, StringTensor};
 use bytes::Bytes;
 use prost::Message as _;
@@ -48,6 +48,11 @@ pub fn strings_to_proto(name: &str, tensor: &StringTensor) -> Result<TensorProto
 /// The bytes of a `.pb` file that holds one dense tensor.
 pub fn encode(name: &str, tensor: &RawTensor) -> Result<Vec<u8>, ReadError> {
     Ok(to_proto(name, tensor)?.encode_to_vec())
+}
+
+/// The bytes of a model's file.
+pub fn model(model: &ModelProto) -> Vec<u8> {
+    model.encode_to_vec()
 }
 
 fn signed(dims: &[u64], name: &str) -> Result<Vec<i64>, ReadError> {

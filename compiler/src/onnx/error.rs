@@ -2,84 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-/// The stable code of each kind of error of the ONNX file reader.
-pub mod code {
-    /// The file cannot be opened or read.
-    pub const IO: &str = "E0100";
-    /// The file is something else than an ONNX model.
-    pub const NOT_ONNX: &str = "E0101";
-    /// The bytes are not a well-formed protobuf message.
-    pub const WIRE: &str = "E0102";
-    /// A limit on size, number or depth is exceeded.
-    pub const LIMIT: &str = "E0103";
-    /// A well-formed message does not fit the ONNX schema.
-    pub const SCHEMA: &str = "E0104";
-    /// The model has no graph.
-    pub const NO_GRAPH: &str = "E0105";
-    /// An operator set is imported twice with different versions.
-    pub const OPSET: &str = "E0106";
-    /// An external data entry has an unknown, repeated or malformed key.
-    pub const EXTERNAL_ENTRY: &str = "E0110";
-    /// An external data location leaves the model's directory.
-    pub const EXTERNAL_LOCATION: &str = "E0111";
-    /// An external data file cannot be opened.
-    pub const EXTERNAL_OPEN: &str = "E0112";
-    /// An external data file is a link, a directory, a device or a pipe.
-    pub const EXTERNAL_KIND: &str = "E0113";
-    /// An external data range lies outside its file.
-    pub const EXTERNAL_RANGE: &str = "E0114";
-    /// A tensor has an element type that does not exist or does not fit its use.
-    pub const TENSOR_TYPE: &str = "E0120";
-    /// A tensor's dimensions are negative or too large.
-    pub const TENSOR_DIMS: &str = "E0121";
-    /// A tensor's data does not have the size that its type and dimensions give.
-    pub const TENSOR_SIZE: &str = "E0122";
-    /// A tensor holds its data in more than one place.
-    pub const TENSOR_TWICE: &str = "E0123";
-    /// A tensor is a segment of a larger one.
-    pub const TENSOR_SEGMENT: &str = "E0124";
-    /// A tensor holds its data in a field that its type does not use, or a value that its type cannot hold.
-    pub const TENSOR_FIELD: &str = "E0125";
-    /// A sparse tensor's indices are malformed.
-    pub const SPARSE: &str = "E0126";
-    /// An attribute has another type than its operator needs.
-    pub const ATTR_TYPE: &str = "E0130";
-    /// A required attribute is missing.
-    pub const ATTR_MISSING: &str = "E0131";
-    /// An attribute is given twice.
-    pub const ATTR_TWICE: &str = "E0132";
-    /// An attribute's value is missing, ambiguous or malformed.
-    pub const ATTR_VALUE: &str = "E0133";
-    /// Two values of one scope have the same name.
-    pub const VALUE_TWICE: &str = "E0140";
-    /// A value is used but nothing produces it.
-    pub const VALUE_MISSING: &str = "E0141";
-    /// Nodes depend on each other in a circle.
-    pub const CYCLE: &str = "E0142";
-    /// Two initializers of one name differ.
-    pub const INITIALIZER_TWICE: &str = "E0143";
-    /// A name is empty where one is needed.
-    pub const EMPTY_NAME: &str = "E0144";
-    /// A graph or function output is not produced.
-    pub const OUTPUT_MISSING: &str = "E0145";
-    /// Functions call each other in a circle.
-    pub const FUNCTION_CYCLE: &str = "E0150";
-    /// Expanding the functions gives too many nodes, or too deep ones.
-    pub const FUNCTION_SIZE: &str = "E0151";
-    /// A function is defined twice, or its definition contradicts itself.
-    pub const FUNCTION_DEFINITION: &str = "E0152";
-    /// A function is called with more inputs or outputs than it has.
-    pub const FUNCTION_CALL: &str = "E0153";
-
-    /// Warning: nodes were not in topological order.
-    pub const W_ORDER: &str = "W0100";
-    /// Warning: an initializer is repeated identically.
-    pub const W_INITIALIZER: &str = "W0101";
-    /// Warning: a subgraph reuses a name of an outer scope.
-    pub const W_SHADOW: &str = "W0102";
-    /// Warning: a call passes an attribute that the function does not declare.
-    pub const W_ATTRIBUTE: &str = "W0103";
-}
+pub use crate::codes as code;
 
 /// Why a model cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -228,6 +151,6 @@ mod tests {
     #[test]
     fn the_innermost_place_wins() {
         let error = ReadError::new(code::ATTR_TYPE, "m").at("").at("inner").at("outer");
-        assert_eq!(error.to_string(), "E0130: `inner`: m");
+        assert_eq!(error.to_string(), "E0134: `inner`: m");
     }
 }

@@ -25,5 +25,5 @@ pub use error::{ReadError, Warning, shown};
 pub use external::ExternalFiles;
 pub use file::{ModelFile, from_bytes, open};
 pub use limits::Limits;
-pub use scope::{exporter_scope, node_opset, normalise};
+pub use scope::{exporter_scope, node_opset, normalise, normalise_within};
 pub use tensor::{Payload, RawTensor, StringTensor};

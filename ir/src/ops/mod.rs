@@ -3,6 +3,7 @@
 mod common;
 pub mod contraction;
 pub mod elementwise;
+pub mod fused;
 pub mod gather;
 pub mod movement;
 pub mod norm;
@@ -81,6 +82,12 @@ pub static OPS: &[&OpDef] = &[
     &window::AVG_POOL,
     &norm::SOFTMAX,
     &norm::LAYER_NORM,
+    &fused::GELU,
+    &fused::SILU,
+    &fused::HARD_SWISH,
+    &fused::LINEAR,
+    &fused::ATTENTION,
+    &fused::ROPE,
     &movement::RESHAPE,
     &movement::TRANSPOSE,
     &movement::EXPAND,

@@ -22,28 +22,33 @@ fn map_rows(x: &Tensor, f: impl Fn(&mut [f64])) -> Vec<Tensor> {
 /// Exponentials that sum to 1.
 pub static SOFTMAX: OpDef = OpDef {
     name: "softmax",
-    doc: "`exp(x) / sum(exp(x))` over the last axis, shifted by the maximum; its logarithm with `log`.",
+    doc: "`exp(x) / sum(exp(x))` over the last axis, shifted by the maximum; its logarithm with `log`. With `zero_masked` a row of only -inf, \
+          or with a NaN, gives zeros.",
     arity: Arity::exactly(1),
-    attrs: &[AttrSpec::optional("log", AttrKind::Int)],
+    attrs: &[AttrSpec::optional("log", AttrKind::Int), AttrSpec::optional("zero_masked", AttrKind::Int)],
     class: Fusion::Reduction,
     infer: |cx| {
         last_extent(cx)?;
         Ok(vec![cx.arg(0)?.clone()])
     },
     eval: |cx| {
-        let log = cx.attrs.flag("log");
-        Ok(map_rows(cx.arg(0)?, |row| softmax(row, log)))
+        let (log, zero_masked) = (cx.attrs.flag("log"), cx.attrs.flag("zero_masked"));
+        Ok(map_rows(cx.arg(0)?, |row| softmax_row(row, log, zero_masked)))
     },
     content: None,
     work: |_, out| Work { flops: &Dim::from(5) * &out.numel() },
-    samples: &["f32[2,N]", "f16[3] {log=1}"],
+    samples: &["f32[2,N]", "f16[3] {log=1}", "f32[N,3] {zero_masked=1}"],
 };
 
-fn softmax(row: &mut [f64], log: bool) {
+/// In place.
+pub(super) fn softmax_row(row: &mut [f64], log: bool, zero_masked: bool) {
     let max = row.iter().copied().fold(f64::NEG_INFINITY, super::scalar::max);
     let sum: f64 = row.iter().map(|x| (x - max).exp()).sum();
     for x in row {
         *x = if log { *x - max - sum.ln() } else { (*x - max).exp() / sum };
+        if zero_masked && x.is_nan() {
+            *x = 0.0;
+        }
     }
 }
 

@@ -28,7 +28,7 @@ mod print;
 mod statement;
 mod tensor;
 
-pub(crate) use parse::parse_attrs;
+pub use parse::parse_attrs;
 pub use parse::{ParseError, Pool, parse, parse_all, parse_sample, parse_with};
 pub(crate) use print::print_attrs;
 pub use print::{pool, print};

@@ -4,7 +4,7 @@ use super::element;
 use super::lex::{Kind, Token, tokens};
 use super::statement::graph;
 use crate::attrs::{Attr, Attrs};
-use crate::dim::Dim;
+use crate::dim::{DEPTH_MAX, Dim};
 use crate::dtype::DType;
 use crate::graph::Graph;
 use crate::op::{AttrKind, OpId, TensorType};
@@ -65,7 +65,7 @@ pub fn parse_sample(op: OpId, text: &str) -> Result<(Vec<TensorType>, Attrs), St
 }
 
 /// Parses attributes of an operator in braces, as they are printed.
-pub(crate) fn parse_attrs(op: OpId, text: &str) -> Result<Attrs, String> {
+pub fn parse_attrs(op: OpId, text: &str) -> Result<Attrs, String> {
     let (types, attrs) = parse_sample(op, text)?;
     if types.is_empty() { Ok(attrs) } else { Err("attributes come without types".into()) }
 }
@@ -76,9 +76,8 @@ pub(super) struct Cursor {
     at: usize,
 }
 
-/// Dims nested deeper, or of more terms, are refused: no model needs them, and they take exponential time.
-const DIM_DEPTH_MAX: usize = 32;
-const DIM_TERMS_MAX: usize = 256;
+/// Dims whose text nests deeper are refused before they are computed.
+const DIM_DEPTH_MAX: usize = DEPTH_MAX as usize;
 
 impl Cursor {
     pub(super) fn new(tokens: Vec<Token>) -> Cursor {
@@ -224,7 +223,7 @@ impl Cursor {
     /// A symbolic integer.
     pub(super) fn dim(&mut self) -> Result<Dim, String> {
         let dim = self.sum(DIM_DEPTH_MAX)?;
-        if dim.is_sane() { Ok(dim) } else { Err(format!("{dim} overflows")) }
+        if dim.is_sane() { Ok(dim) } else { Err(format!("{dim} overflows or is too complex")) }
     }
 
     fn sum(&mut self, depth: usize) -> Result<Dim, String> {
@@ -236,7 +235,7 @@ impl Cursor {
                 _ => return Ok(sum),
             };
             self.at += 1;
-            sum = bounded(&sum + &self.product(depth, negative)?)?;
+            sum = &sum + &self.product(depth, negative)?;
         }
     }
 
@@ -253,7 +252,7 @@ impl Cursor {
             _ => self.factor(depth)?,
         };
         while self.take("*") {
-            product = bounded(&product * &self.factor(depth)?)?;
+            product = &product * &self.factor(depth)?;
         }
         Ok(product)
     }
@@ -331,13 +330,5 @@ impl Cursor {
             AttrKind::Ints => Attr::Ints(self.list(Cursor::int)?),
             AttrKind::Dims => Attr::Dims(self.list(Cursor::dim)?),
         })
-    }
-}
-
-fn bounded(dim: Dim) -> Result<Dim, String> {
-    if dim.terms().count() <= DIM_TERMS_MAX {
-        Ok(dim)
-    } else {
-        Err(format!("a dim has over {DIM_TERMS_MAX} terms"))
     }
 }

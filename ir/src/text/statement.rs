@@ -377,7 +377,7 @@ impl Parser<'_> {
         let args: Option<Vec<ConstId>> = values.iter().map(|v| self.graph.constant(*v)).collect();
         let args = args.ok_or("a recipe uses constants only")?;
         let tys: Vec<&TensorType> = values.iter().map(|v| self.graph.ty(*v)).collect();
-        let types = crate::verify::infer(op, &attrs, &tys).map_err(|e| format!("{}: {e}", op.name()))?;
+        let (types, _) = crate::graph::infer(op, &attrs, &tys).map_err(|e| format!("{}: {e}", op.name()))?;
         match types.get(out) {
             Some(got) if *got == ty => {}
             Some(got) => return Err(format!("{}: gives {got}, not {ty}", op.name()).into()),

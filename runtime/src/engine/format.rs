@@ -8,7 +8,7 @@ use crate::error::EngineError;
 /// First bytes of every engine. The high bit, the line ends and the control-Z reveal text-mode transfers.
 pub const MAGIC: [u8; 8] = *b"\x89AGLM\r\n\x1a";
 /// Version of this layout and of the encoding of the sections.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Alignment of sections.
 pub const PAGE: u64 = 4096;
 /// Alignment of each constant within the weights section.
@@ -124,10 +124,35 @@ pub fn encode_head(sections: &[Section], file_len: u64) -> Vec<u8> {
     head
 }
 
+/// The damage of header and table that their hash proves. `file` is the first page, or all of a shorter file.
+///
+/// Comes before everything that could be said about damaged bytes: a flipped bit of the version is not another version. Where
+/// magic or version differ from ours, the hash tells whether that is the damage; else the file may be something else.
+pub fn damage(file: &[u8]) -> Option<EngineError> {
+    let count = (u32_at(file, 12) as usize).min(MAX_SECTIONS);
+    let mut head = file.get(..HEADER_LEN + count * ENTRY_LEN)?.to_vec();
+    let (found, want) = (root_hash(&head), hash_at(&head, ROOT_AT));
+    if head[..8] == MAGIC && u32_at(&head, 8) == VERSION {
+        return (found != want).then(|| hash_error("the section table", found, want));
+    }
+    head[..8].copy_from_slice(&MAGIC);
+    head[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    (root_hash(&head) == want).then(|| hash_error("the header", found, want))
+}
+
+/// Whether a file is meant to be an engine, damaged or not. `file` is the first page, or all of a shorter file.
+pub fn is_engine(file: &[u8]) -> bool {
+    file.starts_with(&MAGIC) || is_cut_magic(file) || damage(file).is_some()
+}
+
+fn is_cut_magic(file: &[u8]) -> bool {
+    !file.is_empty() && file.len() < MAGIC.len() && MAGIC.starts_with(file)
+}
+
 /// Bytes of header and table, from the header alone. `file_len` is the length of the whole file.
 pub fn head_len(header: &[u8], file_len: u64) -> Result<usize, EngineError> {
     let shown = header.get(..8).unwrap_or(header);
-    if shown != MAGIC {
+    if shown != MAGIC && !is_cut_magic(header) {
         return Err(EngineError::Magic { found: shown.to_vec() });
     }
     if header.len() < HEADER_LEN {

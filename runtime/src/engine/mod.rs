@@ -31,6 +31,7 @@ struct Inner {
     source: Source,
     weights: Range<usize>,
     weights_hash: [u8; 32],
+    sections: Vec<format::Section>,
     root_hash: [u8; 32],
 }
 
@@ -63,6 +64,7 @@ impl Engine {
             source,
             weights: parts.weights,
             weights_hash: parts.weights_hash,
+            sections: parts.sections,
             root_hash: parts.root_hash,
         })))
     }
@@ -80,6 +82,16 @@ impl Engine {
     /// The weights section. Its bytes have not been compared with their hash: see [`Engine::verify_weights`].
     pub fn weights(&self) -> &[u8] {
         self.0.source.bytes().get(self.0.weights.clone()).unwrap_or_default()
+    }
+
+    /// Whether the file is mapped, so that it must not change while it is in use.
+    pub fn is_mapped(&self) -> bool {
+        matches!(self.0.source, Source::Map(_))
+    }
+
+    /// The sections of the file in the order in which they lie.
+    pub fn sections(&self) -> &[format::Section] {
+        &self.0.sections
     }
 
     /// The hash over all hashes of the file: equal for equal engines, different for different ones.

@@ -88,18 +88,22 @@ pub(super) struct Parts {
     pub(super) program: Program,
     pub(super) weights: Range<usize>,
     pub(super) weights_hash: [u8; 32],
+    pub(super) sections: Vec<Section>,
     pub(super) root_hash: [u8; 32],
 }
 
 /// Checks layout and hashes and decodes the control sections.
 pub(super) fn parse(file: &[u8]) -> Result<Parts, EngineError> {
     let file_len = file.len() as u64;
-    let head_len = format::head_len(file.get(..HEADER_LEN).unwrap_or(file), file_len)?;
     // A mapped file may change between two looks at it, so what is checked is a copy, and the copy is what is used.
-    let head = file[..head_len].to_vec();
-    if format::head_len(&head, file_len)? != head_len {
-        return Err(EngineError::Layout("the file changed while it was read".into()));
+    // Header and table always fit the first page.
+    let start = file.get(..PAGE as usize).unwrap_or(file).to_vec();
+    if let Some(damage) = format::damage(&start) {
+        return Err(damage);
     }
+    let head_len = format::head_len(start.get(..HEADER_LEN).unwrap_or(&start), file_len)?;
+    let mut head = start;
+    head.truncate(head_len);
     let (sections, root_hash) = format::decode_head(&head, file_len)?;
     check_padding(file, head_len, &sections)?;
     let manifest = control(file, &sections, SectionKind::Manifest)?;
@@ -110,7 +114,8 @@ pub(super) fn parse(file: &[u8]) -> Result<Parts, EngineError> {
         return Err(decode("program", &format!("{} bytes follow the program", rest.len())));
     }
     let weights = find(&sections, SectionKind::Weights)?;
-    Ok(Parts { manifest, program, weights: range(weights)?, weights_hash: weights.hash, root_hash })
+    let (weights, weights_hash) = (range(weights)?, weights.hash);
+    Ok(Parts { manifest, program, weights, weights_hash, sections, root_hash })
 }
 
 fn decode(section: &'static str, detail: &dyn std::fmt::Display) -> EngineError {
@@ -151,7 +156,7 @@ fn check_padding(file: &[u8], head_len: usize, sections: &[Section]) -> Result<(
         let gap = file.get(end..next.start).unwrap_or_default();
         debug_assert!(gap.len() < PAGE as usize, "decode_head checked that sections are contiguous");
         if let Some(at) = gap.iter().position(|&b| b != 0) {
-            return Err(EngineError::Layout(format!("padding byte at {} is not zero", end + at)));
+            return Err(EngineError::Padding { at: (end + at) as u64 });
         }
         end = next.end;
     }

@@ -5,8 +5,11 @@ use super::format::WEIGHT_ALIGN;
 use super::manifest::{Manifest, TensorSignature};
 use crate::elem::ElemType;
 use crate::error::EngineError;
-use crate::program::{Access, Cond, Port, Program, Reg, ShapeOp, Step, StepKind, Storage, Value, ValueId};
-use crate::tile::{Instr, TileProgram};
+use crate::program::{
+    Access, Cond, Epilogue, Port, Program, Reg, ShapeOp, Step, StepKind, Storage, Value, ValueId,
+};
+use crate::steps::check_map;
+use crate::tile::TileProgram;
 
 /// Most values, steps, tile programs or ports.
 pub const MAX_ITEMS: usize = 1 << 20;
@@ -14,6 +17,9 @@ pub const MAX_ITEMS: usize = 1 << 20;
 pub const MAX_SHAPE_OPS: usize = 1 << 22;
 /// Most dimensions of a value or of a loop nest.
 pub const MAX_RANK: usize = 16;
+/// Most instructions of the tile programs that all steps refer to, counted once for every step: a plan holds a copy of
+/// each, so that a small file with many steps could make it as large as it likes.
+pub const MAX_TILE_INSTRS: usize = 1 << 22;
 /// Most arguments or outputs of one step.
 pub const MAX_OPERANDS: usize = 1024;
 
@@ -58,50 +64,32 @@ pub fn validate_tiles(program: &Program, check: TileCheck<'_>) -> Checked {
     let elems = |ids: &[ValueId]| -> Vec<ElemType> {
         ids.iter().filter_map(|id| program.values.get(*id as usize)).map(|v| v.elem).collect()
     };
+    let mut instrs = 0;
     for (i, step) in program.steps.iter().enumerate() {
-        let StepKind::Tile { tile, dims, .. } = &step.kind else { continue };
+        let (tile, rank, args) = match &step.kind {
+            StepKind::Tile { tile, dims, .. } => (tile, dims.len(), elems(&step.args)),
+            StepKind::MatMul { epilogue: Some(Epilogue { tile, .. }), batch, bias, .. } => {
+                (tile, batch.len() + 2, elems(&staged(step, *bias)))
+            }
+            StepKind::Conv { epilogue: Some(Epilogue { tile, .. }), bias, .. } => {
+                (tile, 4, elems(&staged(step, *bias)))
+            }
+            _ => continue,
+        };
         let Some(tile_program) = program.tiles.get(*tile as usize) else { continue };
-        check(tile_program, dims.len(), &elems(&step.args), &elems(&step.outs)).map_err(|detail| {
+        instrs += tile_program.body.len() + tile_program.epilogue.len() + tile_program.reduces.len();
+        at_most("tile instructions of all steps", instrs, MAX_TILE_INSTRS)?;
+        check(tile_program, rank, &args, &elems(&step.outs)).map_err(|detail| {
             invalid(format!("step #{i} {:?}", step.name), format!("tile program {tile}: {detail}"))
         })?;
     }
     Ok(())
 }
 
-/// The least a tile program must satisfy before anything walks it: lanes refer to earlier lanes, loads and stores to
-/// operands, indices to loop dimensions.
-pub fn tile_indices(
-    tile: &TileProgram,
-    rank: usize,
-    args: &[ElemType],
-    outs: &[ElemType],
-) -> Result<(), String> {
-    if usize::from(tile.reduce_rank) > rank {
-        return Err(format!("reduces {} of {rank} loop dimensions", tile.reduce_rank));
-    }
-    let section = |name: &str, first: usize, instrs: &[Instr], rank: usize| {
-        for (i, instr) in instrs.iter().enumerate() {
-            let lane = |l: u16| usize::from(l) < first + i;
-            let ok = match *instr {
-                Instr::Load { arg } => usize::from(arg) < args.len(),
-                Instr::Const { .. } => true,
-                Instr::Index { dim } => usize::from(dim) < rank,
-                Instr::Unary(_, a) | Instr::Convert { src: a, .. } | Instr::Round { src: a, .. } => lane(a),
-                Instr::Binary(_, a, b) => lane(a) && lane(b),
-                Instr::Select { cond, a, b } => lane(cond) && lane(a) && lane(b),
-                Instr::Store { out, src } => usize::from(out) < outs.len() && lane(src),
-            };
-            if !ok {
-                return Err(format!("{name} instruction {i} has an operand out of range: {instr:?}"));
-            }
-        }
-        Ok(())
-    };
-    section("body", 0, &tile.body, rank)?;
-    if let Some(bad) = tile.reduces.iter().find(|r| usize::from(r.src) >= tile.body.len()) {
-        return Err(format!("reduction of lane {}, the body has {}", bad.src, tile.body.len()));
-    }
-    section("epilogue", tile.reduces.len(), &tile.epilogue, rank - usize::from(tile.reduce_rank))
+/// The arguments that a contraction's epilogue sees: the result, then what follows the operands and the bias.
+fn staged(step: &Step, bias: bool) -> Vec<ValueId> {
+    let own = 2 + usize::from(bias);
+    step.outs.iter().copied().take(1).chain(step.args.iter().copied().skip(own)).collect()
 }
 
 /// Checks that the manifest describes the ports that the program has.
@@ -283,6 +271,28 @@ impl Cx<'_> {
         Ok(())
     }
 
+    /// Operands of a contraction: `own` f32 arguments, then those of the epilogue, which runs over `rank` dimensions.
+    fn epilogue(
+        &self,
+        step: &Step,
+        own: usize,
+        rank: usize,
+        epilogue: Option<&Epilogue>,
+    ) -> Result<(), String> {
+        let Some(epilogue) = epilogue else { return self.counts(step, own, Some(ElemType::F32)) };
+        self.counts(step, own + epilogue.reads.len(), None)?;
+        for &id in step.args.iter().take(own).chain(&step.outs) {
+            let found = self.value(id)?.elem;
+            if found != ElemType::F32 {
+                return Err(format!("value {id} is {found:?} instead of F32"));
+            }
+        }
+        let count = self.program.tiles.len();
+        let tile = self.program.tiles.get(epilogue.tile as usize);
+        check_map(tile.ok_or(format!("tile program {} of {count}", epilogue.tile))?)?;
+        epilogue.reads.iter().try_for_each(|access| self.access(access, rank))
+    }
+
     fn access(&self, access: &Access, rank: usize) -> Result<(), String> {
         if access.strides.len() != rank {
             return Err(format!("an access has {} strides instead of {rank}", access.strides.len()));
@@ -295,8 +305,8 @@ impl Cx<'_> {
         let f32s = Some(ElemType::F32);
         match &step.kind {
             StepKind::Tile { tile, dims, reads, writes } => self.tile(step, *tile, dims, reads, writes),
-            StepKind::MatMul { batch, m, k, n, a, b, b_packed, bias } => {
-                self.counts(step, 2 + usize::from(*bias), f32s)?;
+            StepKind::MatMul { batch, m, k, n, a, b, b_packed, out, bias, epilogue } => {
+                self.epilogue(step, 2 + usize::from(*bias), batch.len() + 2, epilogue.as_ref())?;
                 let rank = batch.len() + 2;
                 if rank > MAX_RANK {
                     return Err(format!("{} batch dimensions", batch.len()));
@@ -304,24 +314,19 @@ impl Cx<'_> {
                 self.all_regs(batch)?;
                 self.all_regs(&[*m, *k, *n])?;
                 self.access(a, rank)?;
+                self.access(out, rank - 1)?;
                 self.access(b, if *b_packed { b.strides.len() } else { rank })
             }
-            StepKind::Conv { kernel, stride, dilation, groups, m, bias } => {
-                self.counts(step, 2 + usize::from(*bias), f32s)?;
-                [kernel, stride, dilation].into_iter().try_for_each(|pair| self.all_regs(pair))?;
-                self.all_regs(&[*groups, *m])
-            }
-            StepKind::Pool { mode: _, kernel, stride, dilation, pad, pad_end } => {
+            StepKind::Conv { .. } | StepKind::Pool { .. } => self.images(step),
+            StepKind::Softmax { rows, cols, log: _, x, out } => {
                 self.counts(step, 1, f32s)?;
-                [kernel, stride, dilation, pad, pad_end].into_iter().try_for_each(|pair| self.all_regs(pair))
+                self.all_regs(&[*rows, *cols])?;
+                [x, out].into_iter().try_for_each(|access| self.access(access, 1))
             }
-            StepKind::Softmax { rows, cols, log: _ } => {
-                self.counts(step, 1, f32s)?;
-                self.all_regs(&[*rows, *cols])
-            }
-            StepKind::LayerNorm { rows, cols, bias, epsilon: _, rms: _ } => {
+            StepKind::LayerNorm { rows, cols, bias, epsilon: _, rms: _, x, out } => {
                 self.counts(step, 2 + usize::from(*bias), f32s)?;
-                self.all_regs(&[*rows, *cols])
+                self.all_regs(&[*rows, *cols])?;
+                [x, out].into_iter().try_for_each(|access| self.access(access, 1))
             }
             StepKind::Dims { elems } => {
                 self.counts(step, 0, None)?;
@@ -331,8 +336,78 @@ impl Cx<'_> {
                 }
                 self.all_regs(elems)
             }
+            StepKind::Attention { .. } => self.attention(step),
             other => self.indexed(step, other),
         }
+    }
+
+    /// Convolutions and pools.
+    fn images(&self, step: &Step) -> Result<(), String> {
+        let (extents, pairs, accesses): (&[Reg; 4], &[&[Reg; 2]], [&Access; 2]) = match &step.kind {
+            StepKind::Conv {
+                extents,
+                out_extents,
+                x,
+                out,
+                kernel,
+                stride,
+                dilation,
+                groups,
+                m,
+                bias,
+                epilogue,
+            } => {
+                self.epilogue(step, 2 + usize::from(*bias), 4, epilogue.as_ref())?;
+                self.all_regs(&[*groups, *m])?;
+                (extents, &[out_extents, kernel, stride, dilation], [x, out])
+            }
+            StepKind::Pool {
+                mode: _,
+                extents,
+                out_extents,
+                x,
+                out,
+                kernel,
+                stride,
+                dilation,
+                pad,
+                pad_end,
+            } => {
+                self.counts(step, 1, Some(ElemType::F32))?;
+                (extents, &[out_extents, kernel, stride, dilation, pad, pad_end], [x, out])
+            }
+            _ => return Err("has no check".into()),
+        };
+        self.all_regs(extents)?;
+        pairs.iter().try_for_each(|pair| self.all_regs(*pair))?;
+        accesses.into_iter().try_for_each(|access| self.access(access, 3))
+    }
+
+    fn attention(&self, step: &Step) -> Result<(), String> {
+        let StepKind::Attention {
+            batch,
+            heads,
+            kv_heads,
+            q_len,
+            kv_len,
+            head_dim,
+            v_dim,
+            scale: _,
+            q,
+            k,
+            v,
+            out,
+            mask,
+            causal,
+            zero_masked: _,
+        } = &step.kind
+        else {
+            return Err("has no check".into());
+        };
+        self.counts(step, 3 + usize::from(mask.is_some()), Some(ElemType::F32))?;
+        self.all_regs(&[*batch, *heads, *kv_heads, *q_len, *kv_len, *head_dim, *v_dim])?;
+        causal.iter().try_for_each(|offset| self.reg(*offset))?;
+        [q, k, v, out].into_iter().chain(mask).try_for_each(|access| self.access(access, 4))
     }
 
     /// Gathers, scatters and top-k.
@@ -434,7 +509,9 @@ impl Cx<'_> {
             let fail = |detail: String| invalid(format!("step #{i} {:?}", step.name), detail);
             let mut outs = step.outs.clone();
             outs.sort_unstable();
-            if let Some(twice) = outs.windows(2).find(|pair| pair[0] == pair[1]) {
+            // A loop may write two parts of a value; that they are apart is checked when a plan is made.
+            let twice = outs.windows(2).find(|pair| pair[0] == pair[1]);
+            if let Some(twice) = twice.filter(|_| !matches!(step.kind, StepKind::Tile { .. })) {
                 return Err(fail(format!("writes value {} twice", twice[0])));
             }
             for &arg in &step.args {

@@ -204,3 +204,15 @@ impl Drop for TempFile {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_beyond_the_offsets_of_the_format_are_refused() {
+        let mut writer = EngineWriter::in_memory().unwrap();
+        writer.len = u64::MAX - 100;
+        assert_eq!(writer.add_weight(&[1; 200]).unwrap_err().code(), "E0511");
+    }
+}

@@ -1,8 +1,11 @@
 //! `Conv`: f32 channels-last convolutions.
 
-use super::floats::{floats, floats_out, part as part_of, refused, refused_step, workers_for};
+use super::epilogue::{Epilogue, Product, STAGE_BYTES};
+use super::floats::{
+    floats, floats_out, part as part_of, pixels, refused, refused_step, scratch_floats, workers_for,
+};
 use super::{Call, PlanCx, footprint};
-use crate::cpu::kernels::{ConvArgs, Kernels, conv};
+use crate::cpu::kernels::{ConvArgs, Kernels, conv, conv_staged};
 use crate::error::RunError;
 use crate::memory::Memory;
 use crate::program::{Step, StepKind, ValueId};
@@ -16,10 +19,24 @@ struct Conv {
     weights: ValueId,
     bias: Option<ValueId>,
     out: ValueId,
+    epilogue: Option<Epilogue>,
 }
 
 pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, RunError> {
-    let StepKind::Conv { kernel, stride, dilation, groups, m, bias } = &step.kind else {
+    let StepKind::Conv {
+        extents,
+        out_extents,
+        x: x_access,
+        out: out_access,
+        kernel,
+        stride,
+        dilation,
+        groups,
+        m,
+        bias,
+        epilogue,
+    } = &step.kind
+    else {
         return Err(footprint(step, "is not a Conv step".into()));
     };
     let (x, weights, out) = (cx.arg(step, 0)?, cx.arg(step, 1)?, cx.out(step, 0)?);
@@ -27,36 +44,51 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
     for value in [Some(x), Some(weights), bias, Some(out)].into_iter().flatten() {
         cx.require_f32(step, value)?;
     }
-    let &[batch, height, width, channels] = cx.sizes.dims(x) else {
-        return Err(footprint(step, "the input is not of rank 4".into()));
-    };
-    let pair = |what, r: &[u32; 2]| -> Result<[usize; 2], RunError> {
-        Ok([cx.size(step, what, r[0])?, cx.size(step, what, r[1])?])
-    };
+    let [batch, height, width, channels] = cx.sizes_of(step, "an extent of the input", extents)?;
+    let out_size = cx.sizes_of(step, "an extent of the output", out_extents)?;
+    let m = cx.size(step, "the number of outputs", *m)?;
+    let x_access = cx.lines(step, x_access, &[batch, height, width, channels], x)?;
+    let out_dims = [batch, out_size[0], out_size[1], m];
+    let out_access = cx.lines(step, out_access, &out_dims, out)?;
     let args = ConvArgs {
         batch,
         in_size: [height, width],
         channels,
-        m: cx.size(step, "the number of outputs", *m)?,
-        kernel: pair("the kernel", kernel)?,
-        stride: pair("the stride", stride)?,
-        dilation: pair("the dilation", dilation)?,
+        m,
+        kernel: cx.sizes_of(step, "the kernel", kernel)?,
+        stride: cx.sizes_of(step, "the stride", stride)?,
+        dilation: cx.sizes_of(step, "the dilation", dilation)?,
         groups: cx.size(step, "the number of groups", *groups)?,
+        x: pixels(step, &x_access)?,
+        out: pixels(step, &out_access)?,
     };
     let foot = args.footprint().map_err(refused_step(step))?;
-    let [oh, ow] = args.out_size().map_err(refused_step(step))?;
-    cx.require_len(step, "the weights", weights, &[foot.weights.end])?;
-    cx.require_len(step, "the output", out, &[batch, oh, ow, args.m])?;
-    if let Some(bias) = bias {
-        cx.require_len(step, "the bias", bias, &[args.m])?;
+    let computed = args.out_size().map_err(refused_step(step))?;
+    if computed != out_size {
+        return Err(footprint(step, format!("the output is {out_size:?} instead of {computed:?}")));
     }
+    cx.require_len(step, "the weights", weights, &[foot.weights.end])?;
+    if let Some(bias) = bias {
+        cx.require_len(step, "the bias", bias, &[m])?;
+    }
+    let product = Product {
+        extents: &out_dims,
+        out: (out, &out_access),
+        stage_columns: args.stage_columns(),
+        first_arg: 2 + usize::from(bias.is_some()),
+    };
+    let epilogue = Epilogue::resolve(step, cx, epilogue.as_ref(), &product)?;
     let window = [args.kernel[0], args.kernel[1], channels / args.groups.max(1), 2];
-    let flops = window.iter().fold(foot.out.end, |p, d| p.saturating_mul(*d));
+    let flops = out_dims.iter().chain(&window).fold(1usize, |p, d| p.saturating_mul(*d));
     let (step, kernels) = (step.name.clone(), cx.kernels()?);
-    Ok(Box::new(Conv { step, kernels, args, flops, x, weights, bias, out }))
+    Ok(Box::new(Conv { step, kernels, args, flops, x, weights, bias, out, epilogue }))
 }
 
 impl Call for Conv {
+    fn work(&self) -> u64 {
+        self.flops as u64
+    }
+
     fn flops(&self) -> u64 {
         self.flops as u64
     }
@@ -65,17 +97,26 @@ impl Call for Conv {
         workers_for(self.flops, max)
     }
 
-    fn run(&self, mem: &Memory<'_>, part: usize, parts: usize, _: &mut [u8]) -> Result<(), RunError> {
-        // SAFETY: only tile steps are placed over their arguments, so no worker writes what is read here.
+    fn scratch_bytes(&self) -> usize {
+        if self.epilogue.is_some() { STAGE_BYTES } else { 0 }
+    }
+
+    fn run(&self, mem: &Memory<'_>, part: usize, parts: usize, scratch: &mut [u8]) -> Result<(), RunError> {
+        // SAFETY: no output is placed over these arguments, so no worker writes what is read here.
         let (x, weights) = unsafe { (floats(mem, self.x)?, floats(mem, self.weights)?) };
         let bias = match self.bias {
             // SAFETY: as above.
             Some(bias) => Some(unsafe { floats(mem, bias)? }),
             None => None,
         };
+        let part = part_of(part, parts);
+        if let Some(epilogue) = &self.epilogue {
+            return epilogue.run(mem, scratch_floats(scratch), |stage| {
+                conv_staged(&self.kernels, &self.args, x, weights, bias, stage, part)
+            });
+        }
         // SAFETY: the kernel writes disjoint elements for different parts.
         let out = unsafe { floats_out(mem, self.out)? };
-        conv(&self.kernels, &self.args, x, weights, bias, &out, part_of(part, parts))
-            .map_err(|e| refused(&self.step, &e))
+        conv(&self.kernels, &self.args, x, weights, bias, &out, part).map_err(|e| refused(&self.step, &e))
     }
 }

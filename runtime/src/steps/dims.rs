@@ -36,6 +36,10 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
 }
 
 impl Call for Dims {
+    fn work(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
     fn run(&self, mem: &Memory<'_>, _: usize, _: usize, _: &mut [u8]) -> Result<(), RunError> {
         // SAFETY: the step has one part and no arguments, and steps do not overlap in time.
         let out = unsafe { mem.bytes_mut(self.out, 0..self.bytes.len())? };

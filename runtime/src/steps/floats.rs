@@ -1,10 +1,12 @@
 //! f32 views of values, for the kernels.
 
 use crate::cpu::kernels::{KernelError, Part};
+use crate::cpu::kernels::{Pixels, RowView};
 use crate::cpu::shared::SharedMut;
 use crate::error::RunError;
 use crate::memory::Memory;
 use crate::program::{Step, ValueId};
+use crate::steps::{Strided, footprint};
 
 /// A value to read as floats.
 ///
@@ -32,6 +34,36 @@ pub(super) unsafe fn floats_out<'m>(
     }
     // SAFETY: `dst` gives a valid, initialised range, aligned as checked; the caller keeps workers apart.
     Ok(unsafe { SharedMut::from_raw_parts(ptr.cast(), len / size_of::<f32>()) })
+}
+
+/// Scratch bytes as floats.
+pub(super) fn scratch_floats(scratch: &mut [u8]) -> &mut [f32] {
+    // SAFETY: every bit pattern is a float; scratch is aligned to 64 bytes.
+    unsafe { scratch.align_to_mut::<f32>() }.1
+}
+
+/// The first element of a checked access.
+pub(super) fn start(step: &Step, access: &Strided) -> Result<usize, RunError> {
+    let refused = |_| footprint(step, format!("an operand starts at element {}", access.offset));
+    usize::try_from(access.offset).map_err(refused)
+}
+
+/// A checked access over rows and columns, the latter of stride 1.
+pub(super) fn row_view(step: &Step, access: &Strided) -> Result<RowView, RunError> {
+    match access.strides.as_slice() {
+        [row, _] => Ok(RowView { offset: start(step, access)?, row: *row as isize }),
+        other => Err(footprint(step, format!("{} strides instead of 2", other.len()))),
+    }
+}
+
+/// A checked access over images, lines, pixels and channels, the latter of stride 1.
+pub(super) fn pixels(step: &Step, access: &Strided) -> Result<Pixels, RunError> {
+    match *access.strides.as_slice() {
+        [n, y, x, _] => {
+            Ok(Pixels { offset: start(step, access)?, steps: [n as isize, y as isize, x as isize] })
+        }
+        _ => Err(footprint(step, format!("{} strides instead of 4", access.strides.len()))),
+    }
 }
 
 fn unaligned(value: ValueId) -> RunError {

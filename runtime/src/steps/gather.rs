@@ -1,6 +1,6 @@
 //! `Gather`: rows picked by an index tensor. Indices are checked when they are used.
 
-use super::{Call, PlanCx, footprint, share};
+use super::{Call, PlanCx, count, footprint, share};
 use crate::elem::ElemType;
 use crate::error::RunError;
 use crate::memory::Memory;
@@ -70,6 +70,10 @@ impl Gather {
 }
 
 impl Call for Gather {
+    fn work(&self) -> u64 {
+        count(&[self.outer, self.count, self.row])
+    }
+
     fn parts(&self, max: usize) -> usize {
         let rows = self.outer * self.count;
         (rows.saturating_mul(self.row) / BYTES_PER_PART + 1).min(rows.max(1)).min(max)

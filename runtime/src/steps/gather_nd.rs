@@ -1,7 +1,7 @@
 //! `GatherNd` and `GatherElements`: elements picked by index tensors.
 
 use super::indexed::{Index, copy, same_elem, sizes, strides, whole_output};
-use super::{Call, PlanCx, footprint};
+use super::{Call, PlanCx, count, footprint};
 use crate::error::RunError;
 use crate::memory::Memory;
 use crate::program::{Step, StepKind, ValueId};
@@ -37,6 +37,10 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
 }
 
 impl Call for GatherNd {
+    fn work(&self) -> u64 {
+        count(&[self.batch, self.rows, self.row.saturating_add(self.extents.len())])
+    }
+
     fn run(&self, mem: &Memory<'_>, part: usize, _: usize, _: &mut [u8]) -> Result<(), RunError> {
         if part > 0 {
             return Ok(());
@@ -47,8 +51,14 @@ impl Call for GatherNd {
         let depth = self.extents.len();
         for r in 0..self.batch * self.rows {
             let mut at = r / self.rows;
+            // Positions are exact where the data has elements; in empty data some coordinate is out of range.
             for (d, extent) in self.extents.iter().enumerate() {
-                at = at * extent + self.index.at(&self.step, index, r * depth + d, *extent)?;
+                at = at.wrapping_mul(*extent).wrapping_add(self.index.at(
+                    &self.step,
+                    index,
+                    r * depth + d,
+                    *extent,
+                )?);
             }
             copy(&self.step, (data, at * self.row), (out, r * self.row), self.row)?;
         }
@@ -113,6 +123,10 @@ pub(super) fn base_position(i: usize, shape: &[usize], data_strides: &[usize], a
 }
 
 impl Call for GatherElements {
+    fn work(&self) -> u64 {
+        count(&self.shape).saturating_mul(self.shape.len() as u64)
+    }
+
     fn run(&self, mem: &Memory<'_>, part: usize, _: usize, _: &mut [u8]) -> Result<(), RunError> {
         if part > 0 || self.shape.contains(&0) {
             return Ok(());

@@ -1,8 +1,13 @@
 //! `MatMul`: f32 matrix products.
 
-use super::floats::{floats, floats_out, part as part_of, refused, refused_step, workers_for};
+use super::epilogue::{Epilogue, Product, STAGE_BYTES};
+use super::floats::{
+    floats, floats_out, part as part_of, refused, refused_step, scratch_floats, start, workers_for,
+};
 use super::{Call, PlanCx, Strided, footprint};
-use crate::cpu::kernels::{BatchDim, Kernels, MATMUL_SCRATCH, MatB, MatMulArgs, View, matmul};
+use crate::cpu::kernels::{
+    BatchDim, Kernels, MATMUL_SCRATCH, MatB, MatMulArgs, RowView, View, matmul, matmul_staged,
+};
 use crate::error::RunError;
 use crate::memory::Memory;
 use crate::program::{Step, StepKind, ValueId};
@@ -16,15 +21,26 @@ struct MatMul {
     n: usize,
     a_view: View,
     b_view: View,
+    out_view: RowView,
     packed: bool,
     a: ValueId,
     b: ValueId,
     bias: Option<ValueId>,
     out: ValueId,
+    epilogue: Option<Epilogue>,
+}
+
+/// The last two dimensions of an access.
+fn view(step: &Step, access: &Strided) -> Result<View, RunError> {
+    let [.., row, col] = access.strides.as_slice() else {
+        return Err(footprint(step, "an operand has fewer than two strides".into()));
+    };
+    Ok(View { offset: start(step, access)?, row: *row as isize, col: *col as isize })
 }
 
 pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, RunError> {
-    let StepKind::MatMul { batch, m, k, n, a, b, b_packed, bias } = &step.kind else {
+    let StepKind::MatMul { batch, m, k, n, a, b, b_packed, out: out_access, bias, epilogue } = &step.kind
+    else {
         return Err(footprint(step, "is not a MatMul step".into()));
     };
     let extents = batch.iter().map(|r| cx.size(step, "a batch extent", *r)).collect::<Result<Vec<_>, _>>()?;
@@ -42,22 +58,20 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
     } else {
         cx.access(step, b, &nest(k, n), b_value)?
     };
-    cx.require_len(step, "the output", out, &nest(m, n))?;
+    let out_strides = cx.lines(step, out_access, &nest(m, n), out)?;
     let batch = extents
         .iter()
         .enumerate()
         .map(|(i, &extent)| {
-            let (a, b) = (a_strides.strides[i] as isize, b_strides.strides[i] as isize);
-            BatchDim { extent, a, b }
+            let of = |access: &Strided| access.strides[i] as isize;
+            BatchDim { extent, a: of(&a_strides), b: of(&b_strides), out: of(&out_strides) }
         })
         .collect();
-    let view = |s: &Strided| -> Result<View, RunError> {
-        let offset = usize::try_from(s.offset)
-            .map_err(|_| footprint(step, format!("a factor starts at element {}", s.offset)))?;
-        let [.., row, col] = s.strides.as_slice() else {
-            return Err(footprint(step, "a factor has fewer than two strides".into()));
-        };
-        Ok(View { offset, row: *row as isize, col: *col as isize })
+    let product = Product {
+        extents: &nest(m, n),
+        out: (out, &out_strides),
+        stage_columns: n,
+        first_arg: 2 + usize::from(bias.is_some()),
     };
     let call = MatMul {
         step: step.name.clone(),
@@ -66,13 +80,15 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
         m,
         k,
         n,
-        a_view: view(&a_strides)?,
-        b_view: view(&b_strides)?,
+        a_view: view(step, &a_strides)?,
+        b_view: view(step, &b_strides)?,
+        out_view: RowView { offset: start(step, &out_strides)?, row: view(step, &out_strides)?.row },
         packed: *b_packed,
         a: a_value,
         b: b_value,
         bias,
         out,
+        epilogue: Epilogue::resolve(step, cx, epilogue.as_ref(), &product)?,
     };
     let foot = call.args().footprint().map_err(refused_step(step))?;
     let fits = |what: &str, end: usize, value| {
@@ -93,12 +109,16 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
 
 impl MatMul {
     fn args(&self) -> MatMulArgs<'_> {
-        let (batch, a, b) = (self.batch.as_slice(), self.a_view, self.b_view);
-        MatMulArgs { batch, m: self.m, k: self.k, n: self.n, a, b }
+        let (batch, a, b, out) = (self.batch.as_slice(), self.a_view, self.b_view, self.out_view);
+        MatMulArgs { batch, m: self.m, k: self.k, n: self.n, a, b, out }
     }
 }
 
 impl Call for MatMul {
+    fn work(&self) -> u64 {
+        self.flops()
+    }
+
     fn flops(&self) -> u64 {
         let batches = self.batch.iter().fold(1u64, |p, d| p.saturating_mul(d.extent as u64));
         [self.m, self.k, self.n, 2].iter().fold(batches, |p, d| p.saturating_mul(*d as u64))
@@ -109,23 +129,30 @@ impl Call for MatMul {
     }
 
     fn scratch_bytes(&self) -> usize {
-        if self.packed { 0 } else { MATMUL_SCRATCH * size_of::<f32>() }
+        let packing = if self.packed { 0 } else { MATMUL_SCRATCH * size_of::<f32>() };
+        packing + if self.epilogue.is_some() { STAGE_BYTES } else { 0 }
     }
 
     fn run(&self, mem: &Memory<'_>, part: usize, parts: usize, scratch: &mut [u8]) -> Result<(), RunError> {
-        // SAFETY: only tile steps are placed over their arguments, so no worker writes the factors.
+        // SAFETY: no output is placed over these arguments, so no worker writes them.
         let (a, b) = unsafe { (floats(mem, self.a)?, floats(mem, self.b)?) };
         let bias = match self.bias {
             // SAFETY: as above.
             Some(bias) => Some(unsafe { floats(mem, bias)? }),
             None => None,
         };
+        let scratch = scratch_floats(scratch);
+        let packing = if self.packed { 0 } else { MATMUL_SCRATCH.min(scratch.len()) };
+        let (scratch, stage) = scratch.split_at_mut(packing);
+        let b = if self.packed { MatB::Packed(b) } else { MatB::Strided { data: b, scratch } };
+        let part = part_of(part, parts);
+        if let Some(epilogue) = &self.epilogue {
+            return epilogue.run(mem, stage, |stage| {
+                matmul_staged(&self.kernels, &self.args(), a, b, bias, stage, part)
+            });
+        }
         // SAFETY: the kernel writes disjoint elements for different parts.
         let out = unsafe { floats_out(mem, self.out)? };
-        // SAFETY: every bit pattern is a float; scratch is aligned to 64 bytes.
-        let (_, scratch, _) = unsafe { scratch.align_to_mut::<f32>() };
-        let b = if self.packed { MatB::Packed(b) } else { MatB::Strided { data: b, scratch } };
-        matmul(&self.kernels, &self.args(), a, b, bias, &out, part_of(part, parts))
-            .map_err(|e| refused(&self.step, &e))
+        matmul(&self.kernels, &self.args(), a, b, bias, &out, part).map_err(|e| refused(&self.step, &e))
     }
 }

@@ -2,8 +2,10 @@
 //! plan is made and runs it later without further checks of sizes. What depends on tensor contents, such as indices,
 //! is checked at use.
 
+mod attention;
 mod conv;
 mod dims;
+mod epilogue;
 mod floats;
 mod gather;
 mod gather_nd;
@@ -14,6 +16,8 @@ mod pool;
 mod scatter;
 mod tile;
 mod top_k;
+
+pub(crate) use epilogue::check_map;
 
 use crate::cpu::features::Isa;
 use crate::cpu::kernels::Kernels;
@@ -36,6 +40,9 @@ pub trait Call: Send + Sync {
     fn flops(&self) -> u64 {
         0
     }
+
+    /// Elementary operations of the step, within a small factor: what bounds its running time.
+    fn work(&self) -> u64;
 
     /// Whether a loop nest is run by compiled code; `None` for other steps.
     fn is_compiled(&self) -> Option<bool> {
@@ -67,6 +74,7 @@ pub fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, RunError> 
         StepKind::TopK { .. } => top_k::resolve(step, cx),
         StepKind::Gather { .. } => gather::resolve(step, cx),
         StepKind::Dims { .. } => dims::resolve(step, cx),
+        StepKind::Attention { .. } => attention::resolve(step, cx),
     }
 }
 
@@ -97,6 +105,20 @@ impl PlanCx<'_> {
     pub fn size(&self, step: &Step, what: &str, reg: Reg) -> Result<usize, RunError> {
         let value = self.reg(step, reg)?;
         usize::try_from(value).map_err(|_| footprint(step, format!("{what} is {value}")))
+    }
+
+    /// Registers that are sizes.
+    pub fn sizes_of<const N: usize>(
+        &self,
+        step: &Step,
+        what: &str,
+        regs: &[Reg; N],
+    ) -> Result<[usize; N], RunError> {
+        let mut sizes = [0; N];
+        for (size, reg) in sizes.iter_mut().zip(regs) {
+            *size = self.size(step, what, *reg)?;
+        }
+        Ok(sizes)
     }
 
     /// Element type of a value.
@@ -162,13 +184,45 @@ impl PlanCx<'_> {
         extents: &[usize],
         value: ValueId,
     ) -> Result<Strided, RunError> {
-        let strides: Vec<i64> =
-            access.strides.iter().map(|&r| self.reg(step, r)).collect::<Result<_, _>>()?;
-        let strided = Strided { offset: self.reg(step, access.offset)?, strides };
+        let strided = self.strided(step, access)?;
+        self.check_span(step, &strided, extents, value)?;
+        Ok(strided)
+    }
+
+    /// An access with the registers' numbers.
+    pub fn strided(&self, step: &Step, access: &Access) -> Result<Strided, RunError> {
+        let strides = access.strides.iter().map(|&r| self.reg(step, r)).collect::<Result<_, _>>()?;
+        Ok(Strided { offset: self.reg(step, access.offset)?, strides })
+    }
+
+    /// As [`Self::access`] for an access that leaves out its last dimension, of stride 1; the result has it.
+    pub fn lines(
+        &self,
+        step: &Step,
+        access: &Access,
+        extents: &[usize],
+        value: ValueId,
+    ) -> Result<Strided, RunError> {
+        let mut strided = self.strided(step, access)?;
+        strided.strides.push(1);
+        self.check_span(step, &strided, extents, value)?;
+        if extents.contains(&0) {
+            strided.offset = 0;
+        }
+        Ok(strided)
+    }
+
+    fn check_span(
+        &self,
+        step: &Step,
+        strided: &Strided,
+        extents: &[usize],
+        value: ValueId,
+    ) -> Result<(), RunError> {
         let len = self.len(step, value)?;
         match strided.span(extents) {
-            Ok(None) => Ok(strided),
-            Ok(Some((low, high))) if low >= 0 && high < len as i128 => Ok(strided),
+            Ok(None) => Ok(()),
+            Ok(Some((low, high))) if low >= 0 && high < len as i128 => Ok(()),
             Ok(Some((low, high))) => Err(footprint(
                 step,
                 format!("elements {low} to {high} of value {value} are accessed, it has {len}"),
@@ -176,6 +230,11 @@ impl PlanCx<'_> {
             Err(detail) => Err(footprint(step, format!("access to value {value}: {detail}"))),
         }
     }
+}
+
+/// The product of counts, saturating.
+pub fn count(factors: &[usize]) -> u64 {
+    factors.iter().fold(1, |product, &n| product.saturating_mul(n as u64))
 }
 
 /// An [`Access`] with concrete numbers, in elements.
@@ -204,6 +263,26 @@ impl Strided {
             *end = end.checked_add(reach).ok_or("offset overflow")?;
         }
         Ok(Some((low, high)))
+    }
+}
+
+impl Strided {
+    /// Whether no element is visited twice over a loop nest of `extents`. Sufficient, and true of every strided part of a
+    /// dense tensor.
+    pub fn is_injective(&self, extents: &[usize]) -> bool {
+        let mut steps: Vec<(u64, u64)> = extents
+            .iter()
+            .zip(&self.strides)
+            .filter(|(extent, _)| **extent > 1)
+            .map(|(extent, stride)| (stride.unsigned_abs(), *extent as u64))
+            .collect();
+        steps.sort_unstable();
+        let mut reach = 0u64;
+        steps.iter().all(|&(stride, extent)| {
+            let fits = stride > reach;
+            reach = reach.saturating_add(stride.saturating_mul(extent - 1));
+            fits
+        })
     }
 }
 

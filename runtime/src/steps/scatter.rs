@@ -2,7 +2,7 @@
 
 use super::gather_nd::{base_position, check_extents};
 use super::indexed::{Index, copy, same_elem, sizes, strides, whole_output};
-use super::{Call, PlanCx, footprint};
+use super::{Call, PlanCx, count, footprint};
 use crate::elem::ElemType;
 use crate::error::RunError;
 use crate::memory::Memory;
@@ -40,6 +40,8 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
             cx.require_len(step, "the data", data, &[extents.as_slice(), &[inner]].concat())?;
             cx.require_len(step, "the updates", updates, &[rows, inner])?;
             let index = Index::of(step, cx, 1, &[rows, extents.len()])?;
+            // Without indices and elements nothing bounds the number of rows.
+            let rows = if extents.is_empty() && inner == 0 { 0 } else { rows };
             (Target::Rows { rows, extents, inner }, index, *mode)
         }
         StepKind::ScatterElements { data: extents, shape, axis, mode } => {
@@ -146,6 +148,19 @@ impl Scatter {
 }
 
 impl Call for Scatter {
+    fn work(&self) -> u64 {
+        let (data, updates) = match &self.target {
+            Target::Rows { rows, extents, inner } => (
+                count(extents).saturating_mul(*inner as u64),
+                count(&[*rows, inner.saturating_add(extents.len())]),
+            ),
+            Target::Elements { data, shape, .. } => {
+                (count(data), count(shape).saturating_mul(shape.len() as u64))
+            }
+        };
+        data.saturating_add(updates)
+    }
+
     fn run(&self, mem: &Memory<'_>, part: usize, _: usize, _: &mut [u8]) -> Result<(), RunError> {
         if part > 0 {
             return Ok(());
@@ -159,12 +174,15 @@ impl Call for Scatter {
         match &self.target {
             Target::Rows { rows, extents, inner } => {
                 for r in 0..*rows {
-                    let mut at = 0;
+                    let mut at = 0usize;
                     for (d, extent) in extents.iter().enumerate() {
-                        at =
-                            at * extent + self.index.at(&self.step, index, r * extents.len() + d, *extent)?;
+                        // Positions are exact where rows have elements; else nothing is written.
+                        let at_axis = self.index.at(&self.step, index, r * extents.len() + d, *extent)?;
+                        at = at.wrapping_mul(*extent).wrapping_add(at_axis);
                     }
-                    self.put(out, at * inner, updates, r * inner, *inner)?;
+                    if *inner > 0 {
+                        self.put(out, at * inner, updates, r * inner, *inner)?;
+                    }
                 }
             }
             Target::Elements { data, shape, axis } => {

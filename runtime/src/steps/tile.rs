@@ -1,6 +1,6 @@
 //! `Tile`: fused loops, run by the blocked TileIR executor.
 
-use super::{Call, PlanCx, footprint};
+use super::{Call, PlanCx, Strided, footprint};
 use crate::error::RunError;
 use crate::memory::Memory;
 use crate::program::{Access, Step, StepKind, ValueId};
@@ -9,7 +9,7 @@ use crate::tile::{SharedBytes, TileError};
 use std::cell::RefCell;
 
 /// Most arguments, and most outputs, of one loop nest.
-const OPERANDS_MAX: usize = 128;
+pub(super) const OPERANDS_MAX: usize = 128;
 
 /// Point-instructions below which another worker costs more than it saves.
 const POINTS_PER_WORKER: usize = 16 << 10;
@@ -17,6 +17,11 @@ const POINTS_PER_WORKER: usize = 16 << 10;
 thread_local! {
     /// Registers of this worker's loops: grown by the first run of a plan, kept from step to step.
     static SCRATCH: RefCell<TileScratch> = RefCell::new(TileScratch::new());
+}
+
+/// Calls `f` with this worker's registers.
+pub(super) fn with_scratch<R>(f: impl FnOnce(&mut TileScratch) -> R) -> R {
+    SCRATCH.with_borrow_mut(f)
 }
 
 struct Tile {
@@ -51,6 +56,8 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
     let writes = writes.iter().zip(&step.outs).map(concrete).collect::<Result<Vec<_>, _>>()?;
     let mut plan = TilePlan::new(program, &dims, &reads, &writes, &lens(&step.args)?, &lens(&step.outs)?)
         .map_err(|e| footprint(step, e.to_string()))?;
+    let kept = dims.len() - usize::from(program.reduce_rank);
+    apart(step, &dims[..kept], &writes)?;
     let isa = TileIsa::from(cx.isa);
     if let Some(code) = cx.code {
         // A loop that is declined is interpreted, with the same results.
@@ -62,7 +69,29 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
     Ok(Box::new(Tile { step: name, plan, isa, points, args, outs }))
 }
 
+/// Requires accesses that write one value to have no element in common. Sufficient: they have the same strides, and would
+/// be the two halves of one access without repetition.
+fn apart(step: &Step, dims: &[i64], writes: &[ConcreteAccess]) -> Result<(), RunError> {
+    for (i, (a, value)) in writes.iter().zip(&step.outs).enumerate() {
+        for (b, _) in writes.iter().zip(&step.outs).skip(i + 1).filter(|(_, other)| *other == value) {
+            let halves = |step| Strided { offset: 0, strides: [&a.strides[..dims.len()], &[step]].concat() };
+            let extents =
+                dims.iter().map(|&d| usize::try_from(d).unwrap_or(0)).chain([2]).collect::<Vec<_>>();
+            let same = a.strides == b.strides;
+            let distance = b.offset.checked_sub(a.offset);
+            if !same || !distance.is_some_and(|d| halves(d).is_injective(&extents)) {
+                return Err(footprint(step, format!("parts of value {value} that it writes may overlap")));
+            }
+        }
+    }
+    Ok(())
+}
+
 impl Call for Tile {
+    fn work(&self) -> u64 {
+        self.points as u64
+    }
+
     fn parts(&self, max: usize) -> usize {
         (self.points / POINTS_PER_WORKER + 1).min(max)
     }
@@ -77,8 +106,8 @@ impl Call for Tile {
         let (mut reads, mut writes) = ([none; OPERANDS_MAX], [none; OPERANDS_MAX]);
         for (slot, arg) in reads.iter_mut().zip(&self.args) {
             let (ptr, len) = mem.src(*arg)?;
-            // SAFETY: `src` gives a valid, initialised range; the executor only reads through it. Where the planner placed
-            // an output over this argument, both are visited in one order and each point reads before it writes.
+            // SAFETY: `src` gives a valid, initialised range; the executor only reads through it. The planner places an
+            // output over an argument only as the contract for running in place says.
             *slot = unsafe { SharedBytes::new(ptr.cast_mut(), len) };
         }
         for (slot, out) in writes.iter_mut().zip(&self.outs) {
@@ -88,8 +117,6 @@ impl Call for Tile {
         }
         let (reads, writes) = (&reads[..self.args.len()], &writes[..self.outs.len()]);
         let fail = |e: TileError| RunError::Footprint { step: self.step.clone(), detail: e.to_string() };
-        SCRATCH
-            .with_borrow_mut(|scratch| run(&self.plan, self.isa, scratch, reads, writes, part, parts))
-            .map_err(fail)
+        with_scratch(|scratch| run(&self.plan, self.isa, scratch, reads, writes, part, parts)).map_err(fail)
     }
 }

@@ -1,7 +1,7 @@
 //! `TopK`: the largest or smallest elements of every column, with their positions.
 
 use super::indexed::{copy, same_elem, whole_output};
-use super::{Call, PlanCx, footprint};
+use super::{Call, PlanCx, count, footprint};
 use crate::elem::ElemType;
 use crate::error::RunError;
 use crate::memory::Memory;
@@ -90,6 +90,11 @@ fn comparison(elem: ElemType) -> Option<Compare> {
 }
 
 impl Call for TopK {
+    fn work(&self) -> u64 {
+        let comparisons = self.axis.max(2).ilog2() as usize;
+        count(&[self.outer, self.inner, self.axis, comparisons])
+    }
+
     fn scratch_bytes(&self) -> usize {
         self.axis.saturating_mul(size_of::<u64>())
     }

@@ -17,8 +17,12 @@ impl SharedBytes {
     ///
     /// # Safety
     /// While any copy is in use, `ptr..ptr + len` must be initialised memory that may be written, no reference to it
-    /// may be used, no other `SharedBytes` used at the same time may overlap it, and users on different
-    /// threads must write disjoint bytes and read only bytes that they wrote themselves.
+    /// may be used, and users on different threads must write disjoint bytes and read only bytes that they wrote
+    /// themselves.
+    ///
+    /// Ranges used at the same time may overlap only where none of them is written, or in place: they start at one
+    /// address, and the plan reads one and writes the other through equal accesses to elements of one size, visits each
+    /// element once, stores to it once, and loads nothing after the store.
     pub const unsafe fn new(ptr: *mut u8, len: usize) -> Self {
         Self { ptr, len }
     }

@@ -2,12 +2,15 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 #![allow(clippy::unwrap_used, reason = "test helpers fail by panicking")]
 
+#[path = "isolate.rs"]
+pub mod isolate;
+
 use autoglm_runtime::elem::ElemType;
 use autoglm_runtime::engine::manifest::{Manifest, SymbolBound, TensorSignature};
 use autoglm_runtime::engine::{Engine, EngineWriter};
 use autoglm_runtime::program::{
-    Access, Cond, Guard, PoolMode, Port, Program, Reg, ShapeOp, ShapeProgram, Step, StepKind, Storage, Value,
-    ValueId,
+    Access, Cond, Epilogue, Guard, PoolMode, Port, Program, Reg, ShapeOp, ShapeProgram, Step, StepKind,
+    Storage, Value, ValueId,
 };
 use autoglm_runtime::tile::{BinaryOp, Instr, Lane, Reduce, ReduceOp, TileProgram, UnaryOp};
 use std::sync::Arc;
@@ -137,6 +140,17 @@ fn sample_tile() -> TileProgram {
     }
 }
 
+/// `out = arg 0 + arg 1`.
+pub fn sum_tile() -> TileProgram {
+    let body = vec![
+        Instr::Load { arg: 0 },
+        Instr::Load { arg: 1 },
+        Instr::Binary(BinaryOp::Add, 0, 1),
+        Instr::Store { out: 0, src: 2 },
+    ];
+    TileProgram { body, ..TileProgram::default() }
+}
+
 /// A valid program with every kind of step. All extents are register 0 (the input's) or 1 (the constant 1).
 pub fn all_kinds_program(writer: &mut EngineWriter) -> Program {
     let (offset, len) = writer.add_weight(&[1; 64]).unwrap();
@@ -176,7 +190,7 @@ pub fn all_kinds_program(writer: &mut EngineWriter) -> Program {
             temp(&[n, n]),
             value(ElemType::I64, &[one], Storage::Temp),
         ],
-        tiles: vec![sample_tile()],
+        tiles: vec![sample_tile(), sum_tile()],
         steps: all_kinds_steps(),
     }
 }
@@ -185,6 +199,7 @@ fn all_kinds_steps() -> Vec<Step> {
     let (n, one) = (0, 1);
     let access = |rank: usize| Access { offset: 2, strides: vec![one; rank] };
     let pair = [one, one];
+    let [product, convolution, attention] = contractions();
     vec![
         step(
             "tile",
@@ -192,6 +207,57 @@ fn all_kinds_steps() -> Vec<Step> {
             &[0],
             &[2],
         ),
+        product,
+        convolution,
+        step(
+            "pool",
+            StepKind::Pool {
+                mode: PoolMode::AverageIncludePad,
+                extents: [one, n, n, one],
+                out_extents: [n, n],
+                x: access(3),
+                out: access(3),
+                kernel: pair,
+                stride: pair,
+                dilation: pair,
+                pad: pair,
+                pad_end: pair,
+            },
+            &[5],
+            &[6],
+        ),
+        step(
+            "softmax",
+            StepKind::Softmax { rows: n, cols: n, log: true, x: access(1), out: access(1) },
+            &[6],
+            &[7],
+        ),
+        step(
+            "norm",
+            StepKind::LayerNorm {
+                rows: n,
+                cols: n,
+                epsilon: 1e-5,
+                bias: true,
+                rms: false,
+                x: access(1),
+                out: access(1),
+            },
+            &[7, 1, 2],
+            &[8],
+        ),
+        attention,
+        step("dims", StepKind::Dims { elems: vec![n] }, &[], &[10]),
+        step("gather", StepKind::Gather { outer: one, axis: n, inner: n, count: one }, &[8, 10], &[3]),
+    ]
+}
+
+/// Steps with epilogues, and attention.
+fn contractions() -> [Step; 3] {
+    let (n, one) = (0, 1);
+    let access = |rank: usize| Access { offset: 2, strides: vec![one; rank] };
+    let pair = [one, one];
+    [
         step(
             "matmul",
             StepKind::MatMul {
@@ -202,38 +268,52 @@ fn all_kinds_steps() -> Vec<Step> {
                 a: access(2),
                 b: access(2),
                 b_packed: false,
+                out: access(1),
                 bias: true,
+                epilogue: Some(Epilogue { tile: 1, reads: vec![access(2)] }),
             },
-            &[0, 0, 2],
+            &[0, 0, 2, 0],
             &[4],
         ),
         step(
             "conv",
-            StepKind::Conv { kernel: pair, stride: pair, dilation: pair, groups: one, m: n, bias: true },
-            &[4, 0, 1],
-            &[5],
-        ),
-        step(
-            "pool",
-            StepKind::Pool {
-                mode: PoolMode::AverageIncludePad,
+            StepKind::Conv {
+                extents: [one, n, n, one],
+                out_extents: [n, n],
+                x: access(3),
+                out: access(3),
                 kernel: pair,
                 stride: pair,
                 dilation: pair,
-                pad: pair,
-                pad_end: pair,
+                groups: one,
+                m: n,
+                bias: true,
+                epilogue: Some(Epilogue { tile: 1, reads: vec![access(4)] }),
             },
+            &[4, 0, 1, 0],
             &[5],
-            &[6],
         ),
-        step("softmax", StepKind::Softmax { rows: n, cols: n, log: true }, &[6], &[7]),
         step(
-            "norm",
-            StepKind::LayerNorm { rows: n, cols: n, epsilon: 1e-5, bias: true, rms: false },
-            &[7, 1, 2],
-            &[8],
+            "attention",
+            StepKind::Attention {
+                batch: one,
+                heads: n,
+                kv_heads: n,
+                q_len: one,
+                kv_len: n,
+                head_dim: one,
+                v_dim: one,
+                scale: 0.5,
+                q: access(4),
+                k: access(4),
+                v: access(4),
+                out: access(4),
+                mask: Some(access(4)),
+                causal: Some(one),
+                zero_masked: true,
+            },
+            &[8, 8, 0, 0],
+            &[9],
         ),
-        step("dims", StepKind::Dims { elems: vec![n] }, &[], &[10]),
-        step("gather", StepKind::Gather { outer: one, axis: n, inner: n, count: one }, &[8, 10], &[3]),
     ]
 }

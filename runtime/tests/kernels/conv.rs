@@ -1,7 +1,7 @@
 //! Convolution and pooling.
 
 use super::{Guarded, Random, U, all_kernels, close, in_parts};
-use autoglm_runtime::cpu::kernels::{ConvArgs, PoolArgs, conv, pool};
+use autoglm_runtime::cpu::kernels::{ConvArgs, Pixels, PoolArgs, conv, pool};
 use autoglm_runtime::cpu::pack::{pack_conv, packed_conv_len};
 use autoglm_runtime::program::PoolMode;
 
@@ -14,7 +14,15 @@ const BASE: ConvArgs = ConvArgs {
     stride: [1, 1],
     dilation: [1, 1],
     groups: 1,
+    x: Pixels { offset: 0, steps: [0; 3] },
+    out: Pixels { offset: 0, steps: [0; 3] },
 };
+
+/// With dense operands.
+fn dense(args: &ConvArgs) -> ConvArgs {
+    let x = Pixels::dense(args.in_size, args.channels);
+    ConvArgs { x, out: Pixels::dense(args.out_size().unwrap(), args.m), ..*args }
+}
 
 /// The naive result from weights in ONNX order, and a bound on the error of each element.
 fn reference(args: &ConvArgs, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Vec<(f64, f64)> {
@@ -43,6 +51,7 @@ fn reference(args: &ConvArgs, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Vec
 }
 
 fn check(args: &ConvArgs, bias: bool) {
+    let args = &dense(args);
     let shape = args.weights();
     let foot = args.footprint().unwrap();
     let mut random = Random::new((args.channels * 31 + args.m) as u64);
@@ -128,7 +137,15 @@ const POOL: PoolArgs = PoolArgs {
     dilation: [1, 1],
     pad: [1, 1],
     pad_end: [1, 1],
+    x: Pixels { offset: 0, steps: [0; 3] },
+    out: Pixels { offset: 0, steps: [0; 3] },
 };
+
+/// With dense operands.
+fn dense_pool(args: &PoolArgs) -> PoolArgs {
+    let c = args.channels;
+    PoolArgs { x: Pixels::dense(args.in_size, c), out: Pixels::dense(args.out_size, c), ..*args }
+}
 
 /// The naive result: a window is a set of positions, some of them padding, some (of a rounded-up output) beyond it.
 fn pool_reference(args: &PoolArgs, x: &[f32]) -> Vec<f64> {
@@ -158,6 +175,7 @@ fn pool_reference(args: &PoolArgs, x: &[f32]) -> Vec<f64> {
 }
 
 fn check_pool(args: &PoolArgs) {
+    let args = &dense_pool(args);
     let foot = args.footprint().unwrap();
     let x = Guarded::new(
         &Random::new(args.channels as u64).floats(foot.x.len()),
@@ -194,7 +212,7 @@ fn pooling() {
 #[test]
 fn nan_wins_in_max_pooling() {
     let args = PoolArgs { batch: 1, in_size: [1, 3], channels: 9, kernel: [1, 3], out_size: [1, 1], ..POOL };
-    let args = PoolArgs { pad: [0, 0], pad_end: [0, 0], ..args };
+    let args = dense_pool(&PoolArgs { pad: [0, 0], pad_end: [0, 0], ..args });
     for at in 0..3 {
         let mut x = vec![1.0; 27];
         x[at * 9 + 2] = f32::NAN;

@@ -1,7 +1,9 @@
 //! Matrix multiplication.
 
 use super::{Guarded, Random, U, all_kernels, close, in_parts};
-use autoglm_runtime::cpu::kernels::{BatchDim, Kernels, MATMUL_SCRATCH, MatB, MatMulArgs, View, matmul};
+use autoglm_runtime::cpu::kernels::{
+    BatchDim, Kernels, MATMUL_SCRATCH, MatB, MatMulArgs, RowView, View, matmul,
+};
 use autoglm_runtime::cpu::pack::{pack_gemm_b, packed_gemm_len};
 
 /// Element `[batch.., i, j]` of an operand.
@@ -84,7 +86,7 @@ fn check(args: &MatMulArgs, a_len: usize, b_len: usize, bias: bool) {
 }
 
 fn dense(m: usize, k: usize, n: usize) -> MatMulArgs<'static> {
-    MatMulArgs { batch: &[], m, k, n, a: View::dense(k), b: View::dense(n) }
+    MatMulArgs { batch: &[], m, k, n, a: View::dense(k), b: View::dense(n), out: RowView::dense(n) }
 }
 
 #[test]
@@ -149,12 +151,12 @@ fn strides_of_any_sign() {
 #[test]
 fn batches_with_broadcasting() {
     let (m, k, n) = (5_usize, 7_usize, 34_usize);
-    let (a, b) = ((m * k).cast_signed(), (k * n).cast_signed());
+    let (a, b, out) = ((m * k).cast_signed(), (k * n).cast_signed(), (m * n).cast_signed());
     let cases: [&[BatchDim]; 4] = [
-        &[BatchDim { extent: 3, a, b }],
-        &[BatchDim { extent: 2, a: 3 * a, b: 0 }, BatchDim { extent: 3, a, b: 0 }],
-        &[BatchDim { extent: 2, a: 0, b }, BatchDim { extent: 3, a, b: 0 }],
-        &[BatchDim { extent: 2, a, b }, BatchDim { extent: 0, a, b }],
+        &[BatchDim { extent: 3, a, b, out }],
+        &[BatchDim { extent: 2, a: 3 * a, b: 0, out: 3 * out }, BatchDim { extent: 3, a, b: 0, out }],
+        &[BatchDim { extent: 2, a: 0, b, out: 3 * out }, BatchDim { extent: 3, a, b: 0, out }],
+        &[BatchDim { extent: 2, a, b, out: 0 }, BatchDim { extent: 0, a, b, out }],
     ];
     for batch in cases {
         check(&MatMulArgs { batch, ..dense(m, k, n) }, 6 * m * k, 3 * k * n, true);

@@ -14,7 +14,15 @@ fn with_out<R>(len: usize, f: impl Fn(&SharedMut<f32>) -> R) -> R {
 
 #[test]
 fn matmul_refuses_short_operands() {
-    let args = MatMulArgs { batch: &[], m: 4, k: 5, n: 6, a: View::dense(5), b: View::dense(6) };
+    let args = MatMulArgs {
+        batch: &[],
+        m: 4,
+        k: 5,
+        n: 6,
+        a: View::dense(5),
+        b: View::dense(6),
+        out: RowView::dense(6),
+    };
     for kernels in all_kernels() {
         let run = |args: &MatMulArgs, a: usize, b: usize, bias: usize, out: usize, scratch: usize| {
             let (a, b, bias, mut scratch) = (vec![0.0; a], vec![0.0; b], vec![0.0; bias], vec![0.0; scratch]);
@@ -54,7 +62,7 @@ fn matmul_refuses_short_operands() {
 #[test]
 fn parts_outside_their_count_are_refused() {
     for kernels in all_kernels() {
-        let args = SoftmaxArgs { rows: 1, cols: 1, log: false };
+        let args = SoftmaxArgs { rows: 1, cols: 1, log: false, x: RowView::dense(1), out: RowView::dense(1) };
         for part in [Part { index: 1, count: 1 }, Part { index: 0, count: 0 }] {
             let refused = with_out(1, |out| softmax(&kernels, &args, &[0.0], out, part));
             assert!(matches!(refused, Err(KernelError::Args(_))));
@@ -73,6 +81,8 @@ fn conv_refuses_what_does_not_fit() {
         stride: [1, 1],
         dilation: [1, 1],
         groups: 1,
+        x: Pixels::dense([3, 3], 2),
+        out: Pixels::dense([2, 2], 4),
     };
     for kernels in all_kernels() {
         let run = |args: &ConvArgs, x: usize, w: usize, bias: usize, out: usize| {
@@ -115,6 +125,8 @@ fn pool_and_rows_refuse_what_does_not_fit() {
         dilation: [1, 1],
         pad: [0, 0],
         pad_end: [1, 1],
+        x: Pixels::dense([2, 2], 3),
+        out: Pixels::dense([2, 2], 3),
     };
     for kernels in all_kernels() {
         let run = |args: &PoolArgs, x: usize, out: usize| {
@@ -133,9 +145,22 @@ fn pool_and_rows_refuse_what_does_not_fit() {
             let _ = run(&PoolArgs { stride: [huge, huge], dilation: [huge, huge], ..args }, 12, 12);
             let _ = run(&PoolArgs { in_size: [0, huge], channels: 3, ..args }, 12, 12);
         }
-        let wide = SoftmaxArgs { rows: usize::MAX, cols: 2, log: false };
+        let wide = SoftmaxArgs {
+            rows: usize::MAX,
+            cols: 2,
+            log: false,
+            x: RowView::dense(2),
+            out: RowView::dense(2),
+        };
         assert!(with_out(1, |out| softmax(&kernels, &wide, &[0.0], out, Part::WHOLE)).is_err());
-        let norm = NormArgs { rows: 1, cols: 2, epsilon: 0.0, rms: false };
+        let norm = NormArgs {
+            rows: 1,
+            cols: 2,
+            epsilon: 0.0,
+            rms: false,
+            x: RowView::dense(2),
+            out: RowView::dense(2),
+        };
         let x = [0.0; 2];
         let refused = with_out(2, |out| layer_norm(&kernels, &norm, &x, &x[1..], None, out, Part::WHOLE));
         assert!(matches!(refused, Err(KernelError::Footprint { operand: "scale", .. })));

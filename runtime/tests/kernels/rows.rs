@@ -1,9 +1,13 @@
 //! Softmax and normalisation.
 
 use super::{Guarded, Random, U, all_kernels, close, in_parts};
-use autoglm_runtime::cpu::kernels::{Kernels, NormArgs, SoftmaxArgs, layer_norm, softmax};
+use autoglm_runtime::cpu::kernels::{Kernels, NormArgs, RowView, SoftmaxArgs, layer_norm, softmax};
 
 const COLS: [usize; 13] = [1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 1000];
+
+fn softmax_args(rows: usize, cols: usize, log: bool) -> SoftmaxArgs {
+    SoftmaxArgs { rows, cols, log, x: RowView::dense(cols), out: RowView::dense(cols) }
+}
 
 fn run(kernels: &Kernels, args: &SoftmaxArgs, x: &[f32]) -> Vec<f32> {
     in_parts(x.len(), |out, part| softmax(kernels, args, x, out, part))
@@ -17,8 +21,8 @@ fn softmax_of_edge_shapes() {
             let data: Vec<f32> = random.floats(rows * cols).iter().map(|x| x * 20.0).collect();
             let x = Guarded::new(&data, cols.is_multiple_of(2));
             for kernels in all_kernels() {
-                let out = run(&kernels, &SoftmaxArgs { rows, cols, log: false }, &x);
-                let log = run(&kernels, &SoftmaxArgs { rows, cols, log: true }, &x);
+                let out = run(&kernels, &softmax_args(rows, cols, false), &x);
+                let log = run(&kernels, &softmax_args(rows, cols, true), &x);
                 for (i, row) in x.chunks_exact(cols).enumerate() {
                     let max = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
                     let sum: f64 = row.iter().map(|&x| (f64::from(x) - max).exp()).sum();
@@ -45,7 +49,7 @@ fn softmax_of_infinities_is_numpys() {
             let of = |fill: f32, first: f32| {
                 let mut x = vec![fill; cols];
                 x[0] = first;
-                run(&kernels, &SoftmaxArgs { rows: 1, cols, log: false }, &x)
+                run(&kernels, &softmax_args(1, cols, false), &x)
             };
             assert!(of(-inf, -inf).iter().all(|x| x.is_nan()));
             assert!(of(0.0, inf).iter().all(|x| x.is_nan()));
@@ -72,7 +76,7 @@ fn exp_is_within_two_ulp() {
     for kernels in all_kernels() {
         let mut x = -17.4_f32;
         while x > -105.0 {
-            let out = run(&kernels, &SoftmaxArgs { rows: 1, cols: 2, log: false }, &[0.0, x]);
+            let out = run(&kernels, &softmax_args(1, 2, false), &[0.0, x]);
             assert_eq!(out[0], 1.0);
             let want = f64::from(x).exp();
             assert!(ulps(out[1], want) <= 2, "{} exp({x}) = {}, want {want}", kernels.isa().name(), out[1]);
@@ -92,7 +96,14 @@ fn norms_of_edge_shapes() {
             let x = Guarded::new(&data, cols.is_multiple_of(2));
             let scale = Guarded::new(&random.floats(cols), cols.is_multiple_of(2));
             let bias = with_bias.then(|| Guarded::new(&random.floats(cols), cols.is_multiple_of(2)));
-            let args = NormArgs { rows, cols, epsilon: 1e-2, rms };
+            let args = NormArgs {
+                rows,
+                cols,
+                epsilon: 1e-2,
+                rms,
+                x: RowView::dense(cols),
+                out: RowView::dense(cols),
+            };
             for kernels in all_kernels() {
                 let out = in_parts(rows * cols, |out, part| {
                     layer_norm(&kernels, &args, &x, &scale, bias.as_deref(), out, part)

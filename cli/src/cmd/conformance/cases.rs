@@ -1,136 +1,111 @@
-//! Finding and running ONNX test cases: folders with `model.onnx` and `test_data_set_N/{input,output}_M.pb`.
+//! Finding ONNX test cases: folders with `model.onnx` and `test_data_set_N/{input,output}_M.pb`.
 
-use crate::args::Isa;
-use crate::backend::{Backend, OpenOptions};
-use crate::compare::{Tolerance, compare};
+use crate::codes;
 use crate::error::{CliError, Exit};
-use crate::feed::load_folder;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use crate::files;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The tolerance of the ONNX project's own runner.
-const TOLERANCE: Tolerance = Tolerance { atol: 1e-7, rtol: 1e-3, min_cosine: -1.0 };
+/// Cases lie at most this many folders below the one that is given: suite and case, with room for one more level.
+const DEPTH_MAX: usize = 3;
+/// What the runner of the ONNX project allows where a case does not say otherwise.
+const DEFAULT: Allowed = Allowed { rtol: 1e-3, atol: 1e-7 };
+
+/// The error that a case allows: `|a - b| <= atol + rtol * |b|`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Allowed {
+    /// Relative part.
+    pub(super) rtol: f64,
+    /// Absolute part.
+    pub(super) atol: f64,
+}
 
 /// A folder with a model.
 pub(super) struct Case {
+    /// `case`, or `suite/case` where the cases lie in folders of suites.
     pub(super) name: String,
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
+    pub(super) allowed: Allowed,
 }
 
-/// How a case ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// Every output of every data set is right.
-    Pass,
-    /// An output is wrong.
-    Fail,
-    /// Refused as not supported.
-    Unsupported,
-    /// Anything else went wrong, panics included.
-    Error,
-}
-
-impl Verdict {
-    pub(super) const ALL: [Verdict; 4] = [Verdict::Pass, Verdict::Fail, Verdict::Unsupported, Verdict::Error];
-
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Verdict::Pass => "pass",
-            Verdict::Fail => "fail",
-            Verdict::Unsupported => "unsupported",
-            Verdict::Error => "error",
-        }
-    }
-}
-
-/// The result of one case.
-pub(super) struct Outcome {
-    pub(super) name: String,
-    pub(super) verdict: Verdict,
-    pub(super) why: String,
-}
-
-/// The folders of `dir` that hold a model, by name; `dir` itself if it is a case.
+/// The cases in and below `dir`, by name; `dir` itself if it is a case.
+///
+/// # Errors
+/// Folders that cannot be read, a damaged `manifest.tsv` or one with cases that are not there, no case at all.
 pub(super) fn find(dir: &Path, filter: Option<&str>) -> Result<Vec<Case>, CliError> {
-    let mut cases = Vec::new();
-    let mut add = |path: PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if path.join("model.onnx").is_file() && filter.is_none_or(|sub| name.contains(sub)) {
-            cases.push(Case { name, dir: path });
-        }
-    };
-    add(dir.to_path_buf());
-    for entry in std::fs::read_dir(dir).map_err(|e| CliError::io(dir, "read", &e))? {
-        add(entry.map_err(|e| CliError::io(dir, "read", &e))?.path());
+    let mut found = BTreeMap::new();
+    collect(dir, "", DEPTH_MAX, &mut found)?;
+    let manifest = manifest(&dir.join("manifest.tsv"))?;
+    if let Some(missing) = manifest.keys().find(|name| !found.contains_key(*name)) {
+        let message = format!("{} lists {missing}, which is not there", dir.join("manifest.tsv").display());
+        return Err(CliError::new(codes::NO_CASE, Exit::Invalid, message).help("generate the suite again"));
     }
-    cases.sort_by(|a, b| a.name.cmp(&b.name));
+    let wanted = |name: &str| filter.is_none_or(|sub| name.contains(sub));
+    let cases: Vec<Case> = found
+        .into_iter()
+        .filter(|(name, _)| wanted(name))
+        .map(|(name, dir)| Case { allowed: manifest.get(&name).copied().unwrap_or(DEFAULT), name, dir })
+        .collect();
     if cases.is_empty() {
         let message = format!("no case found in {}", dir.display());
-        return Err(CliError::new("E0944", Exit::Invalid, message).help("a case is a folder with model.onnx"));
+        return Err(
+            CliError::new(codes::NO_CASE, Exit::Invalid, message).help("a case is a folder with model.onnx")
+        );
     }
     Ok(cases)
 }
 
-/// Runs the cases on `jobs` threads; the outcomes are in the order of the cases.
-pub(super) fn run_all(backend: &dyn Backend, cases: &[Case], interp: bool, jobs: usize) -> Vec<Outcome> {
-    let next = AtomicUsize::new(0);
-    let done = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..jobs.min(cases.len()) {
-            scope.spawn(|| {
-                while let Some(i) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&i| i < cases.len()) {
-                    let outcome = run_one(backend, &cases[i], interp);
-                    // A panic while the list is locked would need a failed allocation of the list itself.
-                    done.lock().unwrap_or_else(|e| e.into_inner()).push((i, outcome));
-                }
-            });
-        }
-    });
-    let mut done = done.into_inner().unwrap_or_else(|e| e.into_inner());
-    done.sort_by_key(|(i, _)| *i);
-    done.into_iter().map(|(_, outcome)| outcome).collect()
-}
-
-fn run_one(backend: &dyn Backend, case: &Case, interp: bool) -> Outcome {
-    let result = catch_unwind(AssertUnwindSafe(|| try_one(backend, case, interp)));
-    let (verdict, why) = match result {
-        Ok(Ok(())) => (Verdict::Pass, String::new()),
-        Ok(Err(error)) => {
-            let verdict = match error.exit {
-                Exit::Accuracy => Verdict::Fail,
-                Exit::Unsupported => Verdict::Unsupported,
-                _ => Verdict::Error,
-            };
-            (verdict, format!("{}: {}", error.code, error.message))
-        }
-        Err(_) => (Verdict::Error, "panicked".to_string()),
-    };
-    Outcome { name: case.name.clone(), verdict, why }
-}
-
-fn try_one(backend: &dyn Backend, case: &Case, interp: bool) -> Result<(), CliError> {
-    let isa = Isa::Auto;
-    let options = OpenOptions { threads: 1, isa, jit: true, mmap: true, check_weights: false, interp };
-    let mut engine = backend.open(&case.dir.join("model.onnx"), &options)?;
-    let signature = engine.signature().clone();
-    for set in data_sets(&case.dir)? {
-        engine.bind(load_folder(&signature.inputs, &set, "input")?)?;
-        engine.run()?;
-        let expected = load_folder(&signature.outputs, &set, "output")?;
-        for ((port, ours), reference) in signature.outputs.iter().zip(engine.outputs()?).zip(expected) {
-            let result = compare(&ours, &reference, &TOLERANCE);
-            if !result.pass {
-                let message = format!("output \"{}\": {}", port.name, result.summary());
-                return Err(CliError::new("E0940", Exit::Accuracy, message));
-            }
+fn collect(
+    dir: &Path,
+    name: &str,
+    depth: usize,
+    found: &mut BTreeMap<String, PathBuf>,
+) -> Result<(), CliError> {
+    if dir.join("model.onnx").is_file() {
+        let own = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        found.insert(if name.is_empty() { own } else { name.to_string() }, dir.to_path_buf());
+        return Ok(());
+    }
+    if depth == 0 {
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(dir).map_err(|e| CliError::io(dir, "read", &e))? {
+        let entry = entry.map_err(|e| CliError::io(dir, "read", &e))?;
+        let path = entry.path();
+        if path.is_dir() {
+            let leaf = entry.file_name().to_string_lossy().into_owned();
+            let name = if name.is_empty() { leaf } else { format!("{name}/{leaf}") };
+            collect(&path, &name, depth - 1, found)?;
         }
     }
     Ok(())
 }
 
-fn data_sets(dir: &Path) -> Result<Vec<PathBuf>, CliError> {
+/// Tolerances by `suite/case`; empty if there is no such file.
+fn manifest(path: &Path) -> Result<BTreeMap<String, Allowed>, CliError> {
+    if !path.is_file() {
+        return Ok(BTreeMap::new());
+    }
+    let text = files::read_text(path)?;
+    let row = |line: &str| {
+        let [suite, case, rtol, atol] = <[&str; 4]>::try_from(line.split('\t').collect::<Vec<_>>()).ok()?;
+        let number = |text: &str| text.parse::<f64>().ok().filter(|x| *x >= 0.0);
+        Some((format!("{suite}/{case}"), Allowed { rtol: number(rtol)?, atol: number(atol)? }))
+    };
+    let rows = text.lines().skip(1).map(|line| {
+        row(line).ok_or_else(|| {
+            let message = format!("{}: \"{line}\" is not suite, case, rtol, atol", path.display());
+            CliError::new(codes::NO_CASE, Exit::Invalid, message)
+        })
+    });
+    rows.collect()
+}
+
+/// The folders `test_data_set_N` of a case, by name.
+///
+/// # Errors
+/// A folder that cannot be read, or none.
+pub(super) fn data_sets(dir: &Path) -> Result<Vec<PathBuf>, CliError> {
     let mut sets = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(|e| CliError::io(dir, "read", &e))? {
         let entry = entry.map_err(|e| CliError::io(dir, "read", &e))?;
@@ -141,7 +116,7 @@ fn data_sets(dir: &Path) -> Result<Vec<PathBuf>, CliError> {
     sets.sort();
     if sets.is_empty() {
         let message = format!("{} has no test_data_set_N", dir.display());
-        return Err(CliError::new("E0944", Exit::Invalid, message));
+        return Err(CliError::new(codes::NO_CASE, Exit::Invalid, message));
     }
     Ok(sets)
 }

@@ -252,10 +252,8 @@ fn converted(cx: &mut Cx, n: &NodeCx<'_>, x: ValueId, to: DType) -> Res<ValueId>
     let saturate = n.since < 19 || n.flag("saturate", true)?;
     let from = cx.dtype(x);
     if to == DType::F8E8M0 && from != to {
-        let mode = if n.since >= 24 { n.str("round_mode", "up")? } else { "up".to_owned() };
-        return Err(
-            cx.refuse(format!("conversion to float8e8m0 (round_mode {mode})"), "keep the scales in float32")
-        );
+        let mode = n.known_mode(cx, "round_mode", "up", &["up", "down", "nearest"])?;
+        return power_of_two(cx, x, mode, saturate);
     }
     if from.is_float() && to.is_unsigned_int() && to.bits() < 64 {
         // A negative number keeps its low bits, as every signed conversion does.
@@ -273,6 +271,32 @@ fn converted(cx: &mut Cx, n: &NodeCx<'_>, x: ValueId, to: DType) -> Res<ValueId>
         return cx.cast(x, to);
     }
     cx.op("cast", [dtype("to", to), int("wrap_overflow", 1)], &[x])
+}
+
+/// A cast to powers of two. The IR's gives the nearest, from which the next in the direction of the mode is one step away.
+fn power_of_two(cx: &mut Cx, x: ValueId, mode: &str, saturate: bool) -> Res<ValueId> {
+    let x = cx.cast(x, DType::F32)?;
+    let size = cx.unary("abs", x)?;
+    let convert = |cx: &mut Cx, v| {
+        let attrs = [dtype("to", DType::F8E8M0), int("wrap_overflow", i64::from(!saturate))];
+        cx.op("cast", attrs, &[v])
+    };
+    let nearest = convert(cx, size)?;
+    let (compare, factor) = match mode {
+        "up" => ("lt", 2.0),
+        "down" => ("gt", 0.5),
+        _ => return Ok(nearest),
+    };
+    // Doubled, the largest power does not fit f32.
+    let power = cx.cast(nearest, DType::F64)?;
+    let size = cx.cast(size, DType::F64)?;
+    let wrong = cx.binary(compare, power, size)?;
+    let mut next = cx.with("mul", power, factor)?;
+    if saturate {
+        next = cx.with("min", next, 127f64.exp2())?;
+    }
+    let power = cx.select(wrong, next, power)?;
+    convert(cx, power)
 }
 
 fn cast(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {

@@ -6,9 +6,12 @@ use super::super::node::{Importer, NodeCx, row};
 use autoglm_ir::{DType, Dim, Tensor, ValueId};
 
 pub(crate) static IMPORTERS: &[Importer] = &[
+    row("BlackmanWindow", &[17], signal_window),
     row("Constant", &[1, 9, 11, 12, 13, 19, 21, 23, 24, 25], constant),
     row("ConstantOfShape", &[9, 20, 21, 23, 24, 25], constant_of_shape),
     row("EyeLike", &[9, 22], eye_like),
+    row("HammingWindow", &[17], signal_window),
+    row("HannWindow", &[17], signal_window),
     row("Range", &[11, 27], range),
     row("Trilu", &[14], trilu),
 ];
@@ -155,4 +158,29 @@ fn float_range(cx: &mut Cx, n: &NodeCx<'_>, args: [ValueId; 3], d: DType) -> Out
     let y = cx.with("mul", index, delta)?;
     let y = cx.with("add", y, start)?;
     Ok(vec![cx.cast(y, d)?])
+}
+
+/// A weighted sum of cosines over one period.
+fn signal_window(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
+    let size = n.input(cx, 0)?;
+    let size = cx.one(size, "the size")?;
+    let to = n.dtype(cx, "output_datatype")?.unwrap_or(DType::F32);
+    let weights: &[f64] = match n.op {
+        "HannWindow" => &[0.5, -0.5],
+        "HammingWindow" => &[25.0 / 46.0, -21.0 / 46.0],
+        _ => &[0.42, -0.5, 0.08],
+    };
+    let period = if n.flag("periodic", true)? { size.clone() } else { &size - &1.into() };
+    let wide = if to == DType::F64 { to } else { DType::F32 };
+    let index = cx.iota(1, 0, &size, wide)?;
+    let period = cx.number_tensor(&period, wide)?;
+    let mut y = cx.scalar(wide, weights[0]);
+    for (k, weight) in weights.iter().enumerate().skip(1) {
+        let angle = cx.with("mul", index, std::f64::consts::TAU * k as f64)?;
+        let angle = cx.binary("div", angle, period)?;
+        let wave = cx.unary("cos", angle)?;
+        let wave = cx.with("mul", wave, *weight)?;
+        y = cx.binary("add", wave, y)?;
+    }
+    Ok(vec![cx.cast(y, to)?])
 }

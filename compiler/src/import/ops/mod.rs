@@ -1,8 +1,10 @@
 //! How each ONNX operator becomes IR, one family a file.
 
 mod activation;
+mod attention;
 mod conv;
 mod conv_transpose;
+mod decoder;
 mod einsum;
 mod elementwise;
 mod generate;
@@ -25,8 +27,10 @@ use super::node::Importer;
 /// Every supported operator.
 pub(crate) static IMPORTERS: &[&[Importer]] = &[
     activation::IMPORTERS,
+    attention::IMPORTERS,
     conv::IMPORTERS,
     conv_transpose::IMPORTERS,
+    decoder::IMPORTERS,
     einsum::IMPORTERS,
     elementwise::IMPORTERS,
     generate::IMPORTERS,

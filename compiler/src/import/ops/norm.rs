@@ -19,13 +19,38 @@ pub(crate) static IMPORTERS: &[Importer] = &[
     row("Softmax", &[1, 11, 13], softmax),
 ];
 
-/// Softmax over one axis, computed in at least f32.
+/// Rows longer than this may sum to more than the largest f16, since an exponential is at most 1.
+const F16_SUM_MAX: i128 = 65504;
+
+/// Softmax over one axis.
+///
+/// f16 and bf16 are computed as the operator is defined, every step rounded to the element type; the reference results
+/// differ by that rounding. A row whose sum may exceed f16 is computed in f32 instead: the definition would give zeros.
 pub(crate) fn softmax_axis(cx: &mut Cx, x: ValueId, axis: usize, log: bool) -> Res<ValueId> {
+    let extent = cx.graph.ty(x).shape[axis].clone();
+    match cx.dtype(x) {
+        DType::BF16 | DType::F64 => return softmax_steps(cx, x, axis, log),
+        DType::F16 if cx.range(&extent).1 <= F16_SUM_MAX => return softmax_steps(cx, x, axis, log),
+        _ => {}
+    }
     cx.widened(x, |cx, x| {
         let (last, back) = cx.axis_last(x, axis)?;
         let y = cx.op("softmax", [int("log", i64::from(log))], &[last])?;
         cx.transpose(y, &back)
     })
+}
+
+/// The steps of the function that defines Softmax and LogSoftmax.
+fn softmax_steps(cx: &mut Cx, x: ValueId, axis: usize, log: bool) -> Res<ValueId> {
+    let max = cx.reduce("reduce_max", x, &[axis], true)?;
+    let moved = cx.binary("sub", x, max)?;
+    let exp = cx.unary("exp", moved)?;
+    let sum = cx.reduce("reduce_sum", exp, &[axis], true)?;
+    if !log {
+        return cx.binary("div", exp, sum);
+    }
+    let sum = cx.unary("log", sum)?;
+    cx.binary("sub", moved, sum)
 }
 
 fn softmax(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
@@ -77,8 +102,8 @@ fn batch_norm(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
         // Before operator set 14 a node with one output is meant for inference.
         _ => n.outputs > 1,
     };
-    if training {
-        return Err(cx.refuse("training mode", "export the model for inference"));
+    if training && n.since < 14 {
+        return Err(cx.refuse("training mode before operator set 14", "export the model for inference"));
     }
     if n.since < 9 && !n.flag("spatial", true)? {
         return Err(cx.refuse("spatial=0", "convert the model to a newer operator set"));
@@ -97,16 +122,38 @@ fn batch_norm(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
         let v = n.input(cx, i)?;
         p.push(cx.cast(v, wide)?);
     }
+    let x = cx.cast(x, wide)?;
+    let mut outs = Vec::new();
+    if training {
+        let keep = n.float("momentum", 0.9)?;
+        for (i, statistic) in statistics(cx, x)?.into_iter().enumerate() {
+            let to = cx.dtype(n.input(cx, 3 + i)?);
+            let (old, new) = (cx.with("mul", p[2 + i], keep)?, cx.with("mul", statistic, 1.0 - keep)?);
+            let running = cx.binary("add", old, new)?;
+            outs.push(cx.cast(running, to)?);
+            p[2 + i] = statistic;
+        }
+    }
     let var = cx.with("add", p[3], epsilon)?;
     let deviation = cx.unary("sqrt", var)?;
     let scale = cx.binary("div", p[0], deviation)?;
     let moved = cx.binary("mul", p[2], scale)?;
     let bias = cx.binary("sub", p[1], moved)?;
     let (scale, bias) = (cx.along(scale, 1, rank)?, cx.along(bias, 1, rank)?);
-    let x = cx.cast(x, wide)?;
     let y = cx.binary("mul", x, scale)?;
     let y = cx.binary("add", y, bias)?;
-    Ok(vec![cx.cast(y, from)?])
+    outs.insert(0, cx.cast(y, from)?);
+    Ok(outs)
+}
+
+/// Mean and variance of each channel.
+fn statistics(cx: &mut Cx, x: ValueId) -> Res<[ValueId; 2]> {
+    let axes: Vec<usize> = (0..cx.rank(x)).filter(|a| *a != 1).collect();
+    let mean = cx.mean(x, &axes, true)?;
+    let centred = cx.binary("sub", x, mean)?;
+    let square = cx.binary("mul", centred, centred)?;
+    let (mean, variance) = (cx.along(mean, 0, 1)?, cx.mean(square, &axes, false)?);
+    Ok([mean, variance])
 }
 
 /// Ones of these extents.

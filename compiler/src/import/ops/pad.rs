@@ -9,7 +9,7 @@ pub(crate) static IMPORTERS: &[Importer] =
     &[row("CenterCropPad", &[18], center_crop_pad), row("Pad", &[1, 2, 11, 13, 18, 19, 21, 23, 24, 25], pad)];
 
 /// Padding before and after each axis.
-fn amounts(cx: &Cx, n: &NodeCx<'_>, rank: usize) -> Res<(Vec<Dim>, Vec<Dim>)> {
+fn amounts(cx: &mut Cx, n: &NodeCx<'_>, rank: usize) -> Res<(Vec<Dim>, Vec<Dim>)> {
     let flat: Vec<Dim> = if n.since >= 11 {
         let pads = n.input(cx, 1)?;
         cx.content(pads, "pads")?
@@ -17,13 +17,21 @@ fn amounts(cx: &Cx, n: &NodeCx<'_>, rank: usize) -> Res<(Vec<Dim>, Vec<Dim>)> {
         let name = if n.since < 2 { "paddings" } else { "pads" };
         n.ints(name)?.unwrap_or_default().into_iter().map(Dim::from).collect()
     };
-    let axes = match n.opt(3) {
-        Some(axes) if n.since >= 18 => cx.axes(&cx.numbers(axes, "axes")?, rank)?,
-        _ => (0..rank).collect(),
-    };
-    if flat.len() != 2 * axes.len() {
-        return Err(cx.invalid(codes::VALUE, format!("{} pads for {} axes", flat.len(), axes.len())));
+    let named = n.opt(3).filter(|_| n.since >= 18).map(|a| cx.content(a, "axes")).transpose()?;
+    let count = named.as_ref().map_or(rank, Vec::len);
+    if flat.len() != 2 * count {
+        return Err(cx.invalid(codes::VALUE, format!("{} pads for {count} axes", flat.len())));
     }
+    let known = named.as_ref().map(|axes| axes.iter().map(Dim::as_const).collect::<Option<Vec<i64>>>());
+    let axes = match (&named, known) {
+        (_, Some(Some(axes))) => cx.axes(&axes, rank)?,
+        (Some(axes), _) => {
+            let flags = cx.dynamic_axes(axes, rank)?;
+            let side = |pads| flags.iter().map(|f| Cx::chosen(f, pads, &0.into())).collect();
+            return Ok((side(&flat[..count]), side(&flat[count..])));
+        }
+        (None, _) => (0..rank).collect(),
+    };
     let (mut before, mut after) = (vec![Dim::from(0); rank], vec![Dim::from(0); rank]);
     for (i, a) in axes.iter().enumerate() {
         (before[*a], after[*a]) = (flat[i].clone(), flat[axes.len() + i].clone());

@@ -109,7 +109,10 @@ fn average_pool(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
 
 fn average(cx: &mut Cx, x: ValueId, mut w: Window, include: bool, ceil: bool) -> Res<ValueId> {
     if let Some(pads) = w.fixed_pads() {
-        return pooled(cx, "avg_pool", x, &w, &pads, (include, ceil));
+        let y = pooled(cx, "avg_pool", x, &w, &pads, (include, ceil))?;
+        // Kernels count the covered elements of windows in two dimensions.
+        let plain = w.kernel.len() == 2 || !ceil && pads.iter().all(|p| *p == 0);
+        return if plain { Ok(y) } else { average_by_share(cx, (x, y), &w, &pads, include) };
     }
     // Padding that depends on the shape: the mean over the padded input, divided by the covered share of each window.
     let none = vec![0; 2 * w.kernel.len()];
@@ -130,6 +133,40 @@ fn average(cx: &mut Cx, x: ValueId, mut w: Window, include: bool, ceil: bool) ->
     let ones = cx.expand(one, &shape)?;
     let ones = other.pad(cx, ones, 0.0)?;
     let share = pooled(cx, "avg_pool", ones, &w, &none, (true, ceil))?;
+    cx.binary("div", mean, share)
+}
+
+/// The mean over windows of the input padded with zeros, divided by the share of each window that counts. `y` is the
+/// pooling itself, whose extents say how far the last windows reach.
+fn average_by_share(
+    cx: &mut Cx,
+    (x, y): (ValueId, ValueId),
+    w: &Window,
+    pads: &[i64],
+    include: bool,
+) -> Res<ValueId> {
+    let (shape, out, spatial) = (cx.shape(x), cx.shape(y), w.kernel.len());
+    let none = vec![Dim::from(0); 2];
+    let (mut before, mut after, mut beyond) = (none.clone(), none.clone(), none);
+    for i in 0..spatial {
+        let (begin, end) = (Dim::from(pads[i]), Dim::from(pads[spatial + i]));
+        let reach = &(&out[2 + i] - &1.into()) * &w.strides[i].into();
+        let reach = &reach + &Dim::from((w.kernel[i] - 1) * w.dilations[i] + 1);
+        let rest = cx.larger(&(&reach - &(&(&shape[2 + i] + &begin) + &end)), &0.into());
+        before.push(begin);
+        after.push(end);
+        beyond.push(rest);
+    }
+    let zero = cx.scalar(cx.dtype(x), 0.0);
+    let one = cx.scalar(cx.dtype(x), 1.0);
+    let far: Vec<Dim> = after.iter().zip(&beyond).map(|(a, b)| a + b).collect();
+    let unpadded = vec![0; 2 * spatial];
+    let padded = cx.pad(x, zero, &before, &far)?;
+    let mean = pooled(cx, "avg_pool", padded, w, &unpadded, (true, false))?;
+    let ones = cx.expand(one, &[&[1.into(), 1.into()], &shape[2..]].concat())?;
+    let ones = cx.pad(ones, if include { one } else { zero }, &before, &after)?;
+    let ones = cx.pad(ones, zero, &vec![Dim::from(0); 2 + spatial], &beyond)?;
+    let share = pooled(cx, "avg_pool", ones, w, &unpadded, (true, false))?;
     cx.binary("div", mean, share)
 }
 

@@ -1,9 +1,9 @@
 //! Slices and splits.
 
 use super::super::codes;
-use super::super::cx::{Cx, Outs, Res, dims, ints};
+use super::super::cx::{Cx, Outs, Res, dims, int, ints};
 use super::super::node::{Importer, NodeCx, row};
-use autoglm_ir::{Dim, ValueId};
+use autoglm_ir::{DType, Dim, ValueId};
 
 pub(crate) static IMPORTERS: &[Importer] =
     &[row("Slice", &[1, 10, 11, 13], slice), row("Split", &[1, 2, 11, 13, 18], split)];
@@ -12,30 +12,37 @@ pub(crate) static IMPORTERS: &[Importer] =
 struct Bounds {
     starts: Vec<Dim>,
     ends: Vec<Dim>,
-    axes: Option<Vec<i64>>,
-    steps: Option<Vec<i64>>,
+    axes: Option<Vec<Dim>>,
+    steps: Option<Vec<Dim>>,
 }
 
 fn bounds(cx: &Cx, n: &NodeCx<'_>) -> Res<Bounds> {
     if n.since < 10 {
         let list = |v: Option<Vec<i64>>| v.unwrap_or_default().into_iter().map(Dim::from).collect();
         let (starts, ends) = (list(n.ints("starts")?), list(n.ints("ends")?));
-        return Ok(Bounds { starts, ends, axes: n.ints("axes")?, steps: None });
+        let axes = n.ints("axes")?.map(|axes| list(Some(axes)));
+        return Ok(Bounds { starts, ends, axes, steps: None });
     }
     let (starts, ends) = (n.input(cx, 1)?, n.input(cx, 2)?);
     Ok(Bounds {
         starts: cx.content(starts, "starts")?,
         ends: cx.content(ends, "ends")?,
-        axes: n.opt(3).map(|a| cx.numbers(a, "axes")).transpose()?,
-        steps: n.opt(4).map(|s| cx.numbers(s, "steps")).transpose()?,
+        axes: n.opt(3).map(|a| cx.content(a, "axes")).transpose()?,
+        steps: n.opt(4).map(|s| cx.content(s, "steps")).transpose()?,
     })
 }
 
-/// First element and number of elements along an axis of extent `n`.
-fn span(cx: &Cx, n: &Dim, start: &Dim, end: &Dim, step: i64) -> Res<(Dim, Dim)> {
+/// The end of a slice. The specification recommends `INT_MAX` for "as far as there is", which exporters write in either
+/// width.
+fn open_end(end: &Dim) -> Dim {
+    if end.is(i64::from(i32::MAX)) { i64::MAX.into() } else { end.clone() }
+}
+
+/// First element and number of elements along an axis of extent `n`, `stride` apart, upwards or downwards.
+fn span(cx: &Cx, n: &Dim, (start, end): (&Dim, &Dim), upwards: bool, stride: &Dim) -> Res<(Dim, Dim)> {
     let (zero, last) = (Dim::from(0), n - &1.into());
     let (start, end) = (cx.counted_from_end(start, n), cx.counted_from_end(end, n));
-    let (start, length) = if step > 0 {
+    let (start, length) = if upwards {
         let (start, end) = (cx.clamped(&start, &zero, n), cx.clamped(&end, &zero, n));
         let length = &end - &start;
         (start, length)
@@ -45,22 +52,37 @@ fn span(cx: &Cx, n: &Dim, start: &Dim, end: &Dim, step: i64) -> Res<(Dim, Dim)> 
         let length = cx.smaller(&(&start - &end), n);
         (start, length)
     };
-    let count = cx.ceil_div(&cx.larger(&length, &zero), &Dim::from(step.unsigned_abs() as usize))?;
+    let count = cx.ceil_div(&cx.larger(&length, &zero), stride)?;
     Ok((start, count))
 }
 
 fn slice(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
     let x = n.input(cx, 0)?;
     let b = bounds(cx, n)?;
-    let mut sizes = cx.shape(x);
-    let rank = sizes.len();
     let count = b.starts.len();
-    let axes = b.axes.unwrap_or_else(|| (0..count as i64).collect());
-    let given = b.steps.unwrap_or_else(|| vec![1; count]);
-    if b.ends.len() != count || axes.len() != count || given.len() != count {
+    let axes = b.axes.unwrap_or_else(|| (0..count).map(Dim::from).collect());
+    let steps = b.steps.unwrap_or_else(|| vec![1.into(); count]);
+    if b.ends.len() != count || axes.len() != count || steps.len() != count {
         return Err(cx.invalid(codes::VALUE, "starts, ends, axes and steps must have equal lengths"));
     }
-    let axes = cx.axes(&axes, rank)?;
+    let numbers = |dims: &[Dim]| dims.iter().map(Dim::as_const).collect::<Option<Vec<i64>>>();
+    let y = match (numbers(&axes), numbers(&steps)) {
+        (Some(axes), Some(steps)) => static_slice(cx, x, (&b.starts, &b.ends), &axes, &steps)?,
+        _ => dynamic_slice(cx, x, (&b.starts, &b.ends), &axes, &steps)?,
+    };
+    Ok(vec![y])
+}
+
+fn static_slice(
+    cx: &mut Cx,
+    x: ValueId,
+    (from, to): (&[Dim], &[Dim]),
+    axes: &[i64],
+    given: &[i64],
+) -> Res<ValueId> {
+    let mut sizes = cx.shape(x);
+    let rank = sizes.len();
+    let axes = cx.axes(axes, rank)?;
     let (mut starts, mut steps) = (vec![Dim::from(0); rank], vec![1; rank]);
     for (i, axis) in axes.into_iter().enumerate() {
         if given[i] == 0 {
@@ -68,13 +90,46 @@ fn slice(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
         }
         // No extent is as large as the ends of i64, which stand for "as far as there is".
         let step = given[i].clamp(-i64::from(i32::MAX), i64::from(i32::MAX));
-        let (start, size) = span(cx, &sizes[axis], &b.starts[i], &b.ends[i], step)?;
+        let stride = Dim::from(step.unsigned_abs() as usize);
+        let (start, size) = span(cx, &sizes[axis], (&from[i], &open_end(&to[i])), step > 0, &stride)?;
         (starts[axis], sizes[axis], steps[axis]) = (start, size, step);
     }
     if sizes == cx.shape(x) && steps.iter().all(|s| *s == 1) {
-        return Ok(vec![x]);
+        return Ok(x);
     }
-    Ok(vec![cx.op("slice", [dims("starts", &starts), dims("sizes", &sizes), ints("steps", &steps)], &[x])?])
+    cx.op("slice", [dims("starts", &starts), dims("sizes", &sizes), ints("steps", &steps)], &[x])
+}
+
+/// A slice whose axes or steps are known at run time only: elements are gathered along each axis by computed numbers.
+fn dynamic_slice(
+    cx: &mut Cx,
+    x: ValueId,
+    (from, to): (&[Dim], &[Dim]),
+    axes: &[Dim],
+    steps: &[Dim],
+) -> Res<ValueId> {
+    let (zero, one) = (Dim::from(0), Dim::from(1));
+    for step in steps {
+        cx.require_eq(&step.equals(&zero), &zero, "a step is 0")?;
+    }
+    let shape = cx.shape(x);
+    let flags = cx.dynamic_axes(axes, shape.len())?;
+    let mut y = x;
+    for (axis, (extent, flags)) in shape.iter().zip(&flags).enumerate() {
+        let step = Cx::chosen(flags, steps, &one);
+        let bounds = (&Cx::chosen(flags, from, &zero), &Cx::chosen(flags, to, extent));
+        let (first, many) = span(cx, extent, bounds, true, &cx.larger(&step, &one))?;
+        let down = cx.larger(&(&zero - &step), &one);
+        let (last, few) = span(cx, extent, bounds, false, &down)?;
+        let falls = cx.is_negative(&step);
+        let (start, count) = (Dim::select(&falls, &last, &first), Dim::select(&falls, &few, &many));
+        let index = cx.iota(1, 0, &count, DType::I64)?;
+        let (step, start) = (cx.number_tensor(&step, DType::I64)?, cx.number_tensor(&start, DType::I64)?);
+        let index = cx.binary("mul", index, step)?;
+        let index = cx.binary("add", index, start)?;
+        y = cx.op("gather", [int("axis", axis as i64)], &[y, index])?;
+    }
+    Ok(y)
 }
 
 /// The sizes of the pieces.

@@ -1,6 +1,6 @@
 //! The functions a model defines, and what calling them amounts to.
 
-use super::{NODE_BUDGET, Opsets, Sink, opset_imports, plain_domain, subgraphs};
+use super::{Opsets, Sink, opset_imports, plain_domain, subgraphs};
 use crate::onnx::error::{ReadError, code, shown};
 use crate::onnx::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto};
 use std::collections::{HashMap, HashSet};
@@ -116,9 +116,10 @@ impl Library {
         let mut main = Calls::default();
         self.gather(&graph.node, &mut main, false);
         let total = main.expanded(&sizes);
-        if total > NODE_BUDGET {
+        let most = sink.budget;
+        if total > most {
             let what = format!(
-                "with its functions inlined, the model has the size of {total} nodes; {NODE_BUDGET} are the most"
+                "with its functions inlined, the model has the size of {total} nodes; {most} are the most"
             );
             sink.error(ReadError::new(code::FUNCTION_SIZE, what));
             self.usable = false;

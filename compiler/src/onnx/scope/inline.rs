@@ -1,7 +1,7 @@
 //! Expanding function calls and giving every value a name of its own, in one walk over the model.
 
 use super::functions::{Function, Library, attr_weight};
-use super::{CALL_DEPTH, GRAPH_DEPTH, NODE_BUDGET, OPSET_KEY, Opsets, Sink, label, sort};
+use super::{CALL_DEPTH, GRAPH_DEPTH, OPSET_KEY, Opsets, Sink, label, sort};
 use crate::onnx::error::{ReadError, code, shown};
 use crate::onnx::proto::{AttributeProto, GraphProto, NodeProto, StringStringEntryProto};
 use std::collections::{HashMap, HashSet};
@@ -257,11 +257,10 @@ impl<'l, 'w> Inliner<'l, 'w> {
         }
         self.nodes += 1;
         let at = cx.label(&node);
-        if self.nodes > NODE_BUDGET {
-            return self.stop(
-                format!("with its functions inlined, the model has more than {NODE_BUDGET} nodes"),
-                &at,
-            );
+        let most = self.sink.budget;
+        if self.nodes > most {
+            return self
+                .stop(format!("with its functions inlined, the model has more than {most} nodes"), &at);
         }
         if node.domain == "ai.onnx" {
             node.domain.clear();

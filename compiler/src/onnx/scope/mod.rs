@@ -80,7 +80,16 @@ pub fn exporter_scope(node: &NodeProto) -> Option<String> {
 /// Names of the main graph stay as they are. In the result no two values share a name, not even in different
 /// subgraphs; the default domain is the empty string; metadata and types of names that do not exist are gone.
 pub fn normalise(model: ModelProto, warnings: &mut Vec<Warning>) -> Result<GraphProto, Vec<ReadError>> {
-    let mut sink = Sink { errors: Vec::new(), suppressed: 0, warnings };
+    normalise_within(model, warnings, NODE_BUDGET)
+}
+
+/// As [`normalise`], for a model that may have `nodes` nodes once its functions are inlined, or [`NODE_BUDGET`] if that is less.
+pub fn normalise_within(
+    model: ModelProto,
+    warnings: &mut Vec<Warning>,
+    nodes: u64,
+) -> Result<GraphProto, Vec<ReadError>> {
+    let mut sink = Sink { errors: Vec::new(), suppressed: 0, warnings, budget: nodes.min(NODE_BUDGET) };
     let Some(mut graph) = model.graph else {
         return Err(vec![ReadError::new(code::NO_GRAPH, "the file holds no graph")]);
     };
@@ -100,6 +109,8 @@ struct Sink<'w> {
     errors: Vec<ReadError>,
     suppressed: usize,
     warnings: &'w mut Vec<Warning>,
+    /// The most nodes once functions are inlined.
+    budget: u64,
 }
 
 impl Sink<'_> {

@@ -3,13 +3,17 @@
 use super::gemm::{Batch, Gemm, Operand, Rows};
 use super::table::Kernels;
 use super::tile::{DepthwiseTile, Taps};
-use super::{KernelError, Part, holds, optional, product, rectangle, share};
+use super::view::{Pixels, merged};
+use super::{Block, KernelError, Part, Stage, distinct, holds, optional, product, rectangle, share, span};
 use crate::cpu::pack::{ConvWeights, PANEL, packed_conv_len, packed_gemm_len};
 use crate::cpu::shared::SharedMut;
 use std::ops::Range;
 
 /// Elements of the input that a block of channels of a depthwise convolution may take: 24 KB.
 const DEPTHWISE_BLOCK: usize = 6 * 1024;
+
+/// Elements of a block that a depthwise convolution hands over: 32 KB.
+const DEPTHWISE_STAGE: usize = 8 * 1024;
 
 /// `x[batch, in_size.., channels]` convolved to `out[batch, out_size.., m]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,9 +34,13 @@ pub struct ConvArgs {
     pub dilation: [usize; 2],
     /// Groups.
     pub groups: usize,
+    /// The input.
+    pub x: Pixels,
+    /// The output; its elements are distinct.
+    pub out: Pixels,
 }
 
-/// The elements that a convolution touches, all from the start of their operand; the bias has m.
+/// The elements that a convolution touches; the bias has m.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConvFootprint {
     /// Of the input.
@@ -66,10 +74,18 @@ impl ConvArgs {
             return Err(KernelError::Args("groups must divide the channels"));
         }
         let [height, width] = self.out_size()?;
+        let [in_height, in_width] = self.in_size;
+        let out = self.out.dims([self.batch, height, width, self.m]);
+        product(&out.map(|(extent, _)| extent))?;
+        if out.iter().all(|(extent, _)| *extent > 0) {
+            distinct(out.into_iter())?;
+        }
+        let x = self.x.dims([self.batch, in_height, in_width, self.channels]);
+        product(&x.map(|(extent, _)| extent))?;
         Ok(ConvFootprint {
-            x: 0..product(&[self.batch, self.in_size[0], self.in_size[1], self.channels])?,
+            x: span("x", self.x.offset, x.into_iter())?,
             weights: 0..packed_conv_len(&self.weights()).ok_or(KernelError::Overflow)?,
-            out: 0..product(&[self.batch, height, width, self.m])?,
+            out: span("out", self.out.offset, out.into_iter())?,
         })
     }
 
@@ -79,31 +95,32 @@ impl ConvArgs {
         ConvWeights { m: self.m, c, kernel: self.kernel, groups: self.groups }
     }
 
-    /// Row starts and taps; the output and the input are not empty.
-    fn geometry(&self, [height, width]: [usize; 2]) -> (Rows, Taps) {
+    /// Columns that the step of a stage is for: a group's outputs, or the channels of a depthwise convolution.
+    pub fn stage_columns(&self) -> usize {
+        if self.weights().is_depthwise() { self.m } else { self.m.checked_div(self.groups).unwrap_or(0) }
+    }
+
+    /// Row starts of x, taps, and row starts of the output, which is not empty.
+    fn geometry(&self, [height, width]: [usize; 2]) -> (Rows, Taps, Rows) {
         // Steps that no access takes may wrap: those of extents of 1, and all without channels.
-        let [in_height, in_width] = self.in_size;
-        let c = self.channels;
-        let line = in_width.wrapping_mul(c);
+        let [image_step, line, pixel] = self.x.steps;
         let taps = Taps {
             first: 0,
             count: self.kernel[0] * self.kernel[1],
             width: self.kernel[1],
-            step: self.dilation[1].wrapping_mul(c).cast_signed(),
-            row_step: self.dilation[0].wrapping_mul(line).cast_signed(),
+            step: self.dilation[1].cast_signed().wrapping_mul(pixel),
+            row_step: self.dilation[0].cast_signed().wrapping_mul(line),
         };
-        let rows = if self.stride == [1, 1] && [height, width] == self.in_size {
-            Rows::Linear(c.cast_signed())
-        } else {
-            Rows::Pixels {
-                height,
-                width,
-                image_step: in_height.wrapping_mul(line).cast_signed(),
-                y_step: self.stride[0].wrapping_mul(line).cast_signed(),
-                x_step: self.stride[1].wrapping_mul(c).cast_signed(),
+        let rows = |steps: [isize; 3]| match merged([self.batch, height, width], steps) {
+            Some(step) => Rows::Linear(step),
+            None => {
+                let [image_step, y_step, x_step] = steps;
+                Rows::Pixels { height, width, image_step, y_step, x_step }
             }
         };
-        (rows, taps)
+        let y_step = self.stride[0].cast_signed().wrapping_mul(line);
+        let x_step = self.stride[1].cast_signed().wrapping_mul(pixel);
+        (rows([image_step, y_step, x_step]), taps, rows(self.out.steps))
     }
 }
 
@@ -117,53 +134,84 @@ pub fn conv(
     out: &SharedMut<f32>,
     part: Part,
 ) -> Result<(), KernelError> {
+    holds("out", &args.footprint()?.out, out.len())?;
+    checked(kernels, args, (x, weights, bias), Ok(out), part)
+}
+
+/// As [`conv`], with the result given to a stage, whose step is that of [`ConvArgs::stage_columns`].
+pub fn conv_staged(
+    kernels: &Kernels,
+    args: &ConvArgs,
+    x: &[f32],
+    weights: &[f32],
+    bias: Option<&[f32]>,
+    stage: Stage<'_>,
+    part: Part,
+) -> Result<(), KernelError> {
+    stage.check(args.stage_columns())?;
+    checked(kernels, args, (x, weights, bias), Err(stage), part)
+}
+
+/// Runs one part into an output that holds the footprint, or into a stage that was checked.
+fn checked(
+    kernels: &Kernels,
+    args: &ConvArgs,
+    (x, weights, bias): (&[f32], &[f32], Option<&[f32]>),
+    to: Result<&SharedMut<f32>, Stage<'_>>,
+    part: Part,
+) -> Result<(), KernelError> {
     part.check()?;
     let foot = args.footprint()?;
     let size = args.out_size()?;
     holds("x", &foot.x, x.len())?;
     holds("weights", &foot.weights, weights.len())?;
-    holds("out", &foot.out, out.len())?;
     if let Some(bias) = bias {
         holds("bias", &(0..args.m), bias.len())?;
     }
     if foot.out.is_empty() {
         return Ok(());
     }
-    let (rows, taps) = args.geometry(size);
+    let (rows, taps, out_rows) = args.geometry(size);
     let pixels = args.batch * size[0] * size[1];
     let shape = args.weights();
     let per_group = args.m / args.groups;
+    let base = x.as_ptr().wrapping_add(if foot.x.is_empty() { 0 } else { args.x.offset });
+    let out = to.as_ref().map_or(std::ptr::null_mut(), |out| out.as_ptr().wrapping_add(args.out.offset));
+    let mut stage = to.err();
     if shape.is_depthwise() {
         let tile = DepthwiseTile {
-            x: x.as_ptr(),
+            x: base,
             rows: rows.fill(0, 0),
             taps,
             w: weights.as_ptr(),
             w_step: args.m,
             bias: optional(bias),
-            out: out.as_ptr(),
-            out_step: args.m,
+            out,
+            out_rows: out_rows.fill(0, 0),
             channels: 0,
         };
-        // SAFETY: all footprints were checked above, the kernels can run here, and parts are disjoint.
-        unsafe { depthwise(kernels, &tile, &rows, pixels, part) };
-        return Ok(());
+        let window = args.in_size[1].saturating_mul(args.kernel[0]);
+        let all = Depthwise { kernels, tile, rows, out_rows, pixels, window };
+        // SAFETY: all footprints were checked above and by the callers, the kernels can run here, and parts are disjoint
+        // because the output's elements are distinct.
+        return unsafe { all.run(part, stage.as_mut()) };
     }
     let depth = taps.count * shape.c;
     let gemm = Gemm {
+        turn: kernels.turn,
         kernel: if pixels <= kernels.gemm_low.tiles.len() { kernels.gemm_low } else { kernels.gemm },
         m: pixels,
         n: per_group,
         depth: shape.c,
         // Without channels there is nothing to sum, and the input may be empty.
         taps: if shape.c == 0 { Taps::ONE } else { taps },
-        a: x.as_ptr(),
+        a: base,
         a_step: 1,
         rows,
         b: Operand::Packed(weights.as_ptr()),
         bias: optional(bias),
-        out: out.as_ptr(),
-        out_step: args.m,
+        out,
+        out_rows,
         batches: args.groups,
         batch: Batch::Groups {
             a: shape.c,
@@ -171,37 +219,77 @@ pub fn conv(
             n: per_group,
         },
     };
-    // SAFETY: all footprints were checked above, the kernels can run here, and parts are disjoint.
-    unsafe { gemm.run(part) };
-    Ok(())
+    // SAFETY: as above.
+    unsafe { gemm.run(part, stage.as_mut()) }
 }
 
-/// # Safety
-/// `all` is the tile of all channels at row offset 0 of a checked problem, `rows` its `pixels` rows; otherwise as for
-/// [`Gemm::run`].
-unsafe fn depthwise(kernels: &Kernels, all: &DepthwiseTile, rows: &Rows, pixels: usize, part: Part) {
-    let tiles = pixels.div_ceil(kernels.depthwise.len());
-    let channels = all.w_step;
-    let (t, blocks) = rectangle(tiles, channels.div_ceil(PANEL), part);
-    // Channels are taken in blocks of which the rows under the kernel stay in the first-level cache.
-    let line = all.taps.row_step.unsigned_abs() / channels * (all.taps.count / all.taps.width);
-    let block = (DEPTHWISE_BLOCK / line.max(1) / PANEL).max(1);
-    for first in blocks.clone().step_by(block) {
-        let end = channels.min(blocks.end.min(first + block) * PANEL);
-        let first = first * PANEL;
+/// A depthwise convolution: `tile` is that of all channels at row offset 0.
+struct Depthwise<'a> {
+    kernels: &'a Kernels,
+    tile: DepthwiseTile,
+    rows: Rows,
+    out_rows: Rows,
+    pixels: usize,
+    /// Pixels of the input lines under the kernel.
+    window: usize,
+}
+
+impl Depthwise<'_> {
+    /// # Safety
+    /// As for [`Gemm::run`].
+    unsafe fn run(&self, part: Part, mut stage: Option<&mut Stage<'_>>) -> Result<(), KernelError> {
+        let tiles = self.pixels.div_ceil(self.kernels.depthwise.len());
+        let channels = self.tile.w_step;
+        let (t, blocks) = rectangle(tiles, channels.div_ceil(PANEL), part);
+        // Channels are taken in blocks of which the rows under the kernel stay in the first-level cache.
+        let block = (DEPTHWISE_BLOCK / self.window.max(1) / PANEL).max(1);
+        let block = if stage.is_some() { block.min(Stage::PANELS) } else { block };
+        for first in blocks.clone().step_by(block) {
+            let cols = first * PANEL..channels.min(blocks.end.min(first + block) * PANEL);
+            let Some(stage) = stage.as_deref_mut() else {
+                // SAFETY: the caller's promise; pixels and channels are inside the problem.
+                unsafe { self.tiles(&cols, (tiles, t.clone()), None) };
+                continue;
+            };
+            let height = (DEPTHWISE_STAGE / stage.step / self.kernels.depthwise.len()).max(1);
+            for at in t.clone().step_by(height) {
+                let t = at..t.end.min(at + height);
+                let rows = share(self.pixels, tiles, t.start).start..share(self.pixels, tiles, t.end - 1).end;
+                let staged = (stage.elements.as_ptr(), Rows::Linear(stage.step.cast_signed()), rows.start);
+                // SAFETY: as above; the tiles' rows fit the stage, and the columns its step.
+                unsafe { self.tiles(&cols, (tiles, t), Some(&staged)) };
+                (stage.finish)(&Block { rows, cols: cols.clone() })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Computes the channels `cols` of the tiles `t`, into the output or the stage.
+    ///
+    /// # Safety
+    /// As for [`Gemm::run`]; the tiles and columns are inside the problem and what they are written to.
+    unsafe fn tiles(
+        &self,
+        cols: &Range<usize>,
+        (tiles, t): (usize, Range<usize>),
+        staged: Option<&(*mut f32, Rows, usize)>,
+    ) {
+        let all = &self.tile;
         let mut tile = DepthwiseTile {
-            x: all.x.wrapping_add(first),
-            w: all.w.wrapping_add(first),
-            bias: if all.bias.is_null() { all.bias } else { all.bias.wrapping_add(first) },
-            channels: end - first,
+            x: all.x.wrapping_add(cols.start),
+            w: all.w.wrapping_add(cols.start),
+            bias: if all.bias.is_null() { all.bias } else { all.bias.wrapping_add(cols.start) },
+            out: staged.map_or(all.out.wrapping_add(cols.start), |(base, ..)| *base),
+            channels: cols.len(),
             ..*all
         };
-        for index in t.clone() {
-            let range = share(pixels, tiles, index);
-            tile.rows = rows.fill(range.start, range.len());
-            tile.out = all.out.wrapping_add(range.start * channels + first);
+        let (out_rows, first) = staged.map_or((&self.out_rows, 0), |(_, rows, first)| (rows, *first));
+        for index in t {
+            let range = share(self.pixels, tiles, index);
+            tile.rows = self.rows.fill(range.start, range.len());
+            tile.out_rows = out_rows.fill(range.start - first, range.len());
             // SAFETY: pixels and channels are inside the problem.
-            unsafe { kernels.depthwise[range.len() - 1](&tile) };
+            unsafe { self.kernels.depthwise[range.len() - 1](&tile) };
         }
     }
 }

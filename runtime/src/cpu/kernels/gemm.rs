@@ -3,11 +3,15 @@
 //! Loops, outermost first: batch, block of row tiles (its part of A stays in the second-level cache), chunk of the
 //! inner extent, panel of 32 columns, row tile, part of the panel. A chunk after the first goes on from what the
 //! output holds, so every sum is taken in the order of k whatever the blocking.
+//!
+//! With a [`Stage`] the columns are also cut into blocks, and the sums of a block of rows and columns are kept in the stage
+//! until they are final; then the stage's owner takes them from there.
 
 use super::matmul::BatchDim;
+use super::panel::{TurnedPanel, pack_panel};
 use super::table::GemmKernel;
 use super::tile::{GemmTile, MAX_ROWS, Taps};
-use super::{Part, balance, share};
+use super::{Block, KernelError, Part, Stage, balance, share};
 use crate::cpu::pack::PANEL;
 use std::ops::Range;
 
@@ -41,9 +45,11 @@ impl Rows {
                 let (line, mut x) = (first / width, first % width);
                 let (mut image, mut y) = (line / height, line % height);
                 for start in starts.iter_mut().take(count) {
-                    *start = image.cast_signed().wrapping_mul(image_step)
-                        + y.cast_signed().wrapping_mul(y_step)
-                        + x.cast_signed().wrapping_mul(x_step);
+                    *start = image
+                        .cast_signed()
+                        .wrapping_mul(image_step)
+                        .wrapping_add(y.cast_signed().wrapping_mul(y_step))
+                        .wrapping_add(x.cast_signed().wrapping_mul(x_step));
                     x += 1;
                     if x == width {
                         (x, y) = (0, y + 1);
@@ -66,8 +72,8 @@ pub(crate) enum Operand {
 
 /// How operands move from one batch to the next.
 pub(crate) enum Batch<'a> {
-    /// Batch dimensions; packed B and bias stay, the output advances by `out`.
-    Dims { dims: &'a [BatchDim], out: usize },
+    /// Batch dimensions; packed B and bias stay.
+    Dims(&'a [BatchDim]),
     /// Groups of a convolution: every operand advances by a constant.
     Groups { a: usize, b: usize, n: usize },
 }
@@ -77,12 +83,23 @@ struct Place {
     a: isize,
     b: isize,
     bias: usize,
-    out: usize,
+    out: isize,
+    /// First row and column of the batch in the whole result.
+    first: [usize; 2],
+}
+
+/// Where the sums of some tiles go: `base` belongs to row and column `first`.
+struct Target<'a> {
+    base: *mut f32,
+    first: [usize; 2],
+    rows: &'a Rows,
 }
 
 /// A checked problem; sizes are not 0 except `depth` and the number of taps.
 pub(crate) struct Gemm<'a> {
     pub kernel: GemmKernel,
+    /// Packs a panel of B that is contiguous along k.
+    pub turn: unsafe fn(&TurnedPanel),
     pub m: usize,
     pub n: usize,
     /// Elements of a row of A at each tap.
@@ -93,8 +110,10 @@ pub(crate) struct Gemm<'a> {
     pub rows: Rows,
     pub b: Operand,
     pub bias: *const f32,
+    /// Not used with a stage.
     pub out: *mut f32,
-    pub out_step: usize,
+    /// Rows of the output, relative to the batch's first; not used with a stage.
+    pub out_rows: Rows,
     pub batches: usize,
     pub batch: Batch<'a>,
 }
@@ -106,10 +125,16 @@ struct Chunk {
 }
 
 impl Gemm<'_> {
+    /// Writes a part of the result to the output, or hands it to the stage's owner.
+    ///
     /// # Safety
     /// Every element that the formula names is valid, the kernel can run here, and concurrent calls with the same
-    /// problem have the same part count and different part indices.
-    pub(crate) unsafe fn run(&self, part: Part) {
+    /// problem have the same part count, different part indices and different stages. A stage has [`super::STAGE`] elements.
+    pub(crate) unsafe fn run(
+        &self,
+        part: Part,
+        mut stage: Option<&mut Stage<'_>>,
+    ) -> Result<(), KernelError> {
         let tiles = self.m.div_ceil(self.height());
         let panels = self.n.div_ceil(PANEL);
         let by_panels = self.prefers_panels(tiles, panels, part.count);
@@ -121,9 +146,10 @@ impl Gemm<'_> {
             let last = each.min(first + work.end - at);
             let (t, p) = if by_panels { (0..tiles, first..last) } else { (first..last, 0..panels) };
             // SAFETY: the caller's promise; tiles and panels are inside the problem.
-            unsafe { self.batch(&self.place(batch), tiles, t, p) };
+            unsafe { self.batch(&self.place(batch), tiles, t, p, stage.as_deref_mut())? };
             at += last - first;
         }
+        Ok(())
     }
 
     /// Rows of a tile. Rows of A at multiples of 4 KiB fall into one set of a first-level cache, which has 8 ways: more
@@ -148,25 +174,27 @@ impl Gemm<'_> {
 
     fn place(&self, mut index: usize) -> Place {
         match self.batch {
-            Batch::Dims { dims, out } => {
-                let (mut a, mut b) = (0_isize, 0_isize);
-                let start = index * out;
+            Batch::Dims(dims) => {
+                let (mut a, mut b, mut out) = (0_isize, 0_isize, 0_isize);
+                let first = [index * self.m, 0];
                 for dim in dims.iter().rev() {
                     let i = (index % dim.extent).cast_signed();
                     index /= dim.extent;
                     a = a.wrapping_add(i.wrapping_mul(dim.a));
                     b = b.wrapping_add(i.wrapping_mul(dim.b));
+                    out = out.wrapping_add(i.wrapping_mul(dim.out));
                 }
                 if let Operand::Packed(_) = self.b {
                     b = 0;
                 }
-                Place { a, b, bias: 0, out: start }
+                Place { a, b, bias: 0, out, first }
             }
             Batch::Groups { a, b, n } => Place {
                 a: (index * a).cast_signed(),
                 b: (index * b).cast_signed(),
                 bias: index * n,
-                out: index * n,
+                out: (index * n).cast_signed(),
+                first: [0, index * n],
             },
         }
     }
@@ -189,26 +217,67 @@ impl Gemm<'_> {
         Chunk { taps: tap..tap + 1, depth: share(self.depth, pieces, index % pieces) }
     }
 
-    /// # Safety
-    /// As for [`Self::run`].
-    unsafe fn batch(&self, place: &Place, tiles: usize, t: Range<usize>, panels: Range<usize>) {
-        let chunks = self.chunks();
+    /// Row tiles of a block, and panels of a block of columns.
+    fn blocks(&self, chunks: usize, stage: Option<&Stage<'_>>) -> (usize, usize) {
         let longest = self.chunk(0, chunks);
         let row = (longest.taps.len() * longest.depth.len()).max(1);
-        let block = (BLOCK / row / self.height()).max(1);
-        // Rounded, so that a few rows too many do not read all of B again.
-        let blocks = t.len().saturating_add(block / 2) / block;
-        for part in 0..blocks.max(1) {
-            let piece = share(t.len(), blocks.max(1), part);
-            for index in 0..chunks {
-                let chunk = self.chunk(index, chunks);
-                for panel in panels.clone() {
-                    let tiles_here = t.start + piece.start..t.start + piece.end;
-                    // SAFETY: the caller's promise.
-                    unsafe { self.panel(place, &chunk, index > 0, panel, tiles, tiles_here) };
+        let tiles = (BLOCK / row / self.height()).max(1);
+        match stage {
+            None => (tiles, usize::MAX),
+            Some(stage) => (tiles.min(stage.rows() / self.height()).max(1), Stage::PANELS),
+        }
+    }
+
+    /// # Safety
+    /// As for [`Self::run`].
+    unsafe fn batch(
+        &self,
+        place: &Place,
+        tiles: usize,
+        t: Range<usize>,
+        panels: Range<usize>,
+        mut stage: Option<&mut Stage<'_>>,
+    ) -> Result<(), KernelError> {
+        let chunks = self.chunks();
+        let (block, group) = self.blocks(chunks, stage.as_deref());
+        // Rounded where a few rows too many do no harm, so that they do not read all of B again.
+        let slack = if stage.is_some() { block - 1 } else { block / 2 };
+        let blocks = (t.len().saturating_add(slack) / block).max(1);
+        for part in 0..blocks {
+            let piece = share(t.len(), blocks, part);
+            let piece = t.start + piece.start..t.start + piece.end;
+            let mut first = panels.start;
+            while first < panels.end {
+                let last = panels.end.min(first.saturating_add(group));
+                let rows = share(self.m, tiles, piece.start).start..share(self.m, tiles, piece.end - 1).end;
+                let cols = first * PANEL..self.n.min(last * PANEL);
+                let staged =
+                    stage.as_ref().map(|s| (s.elements.as_ptr(), Rows::Linear(s.step.cast_signed())));
+                let target = match &staged {
+                    Some((base, step)) => Target { base: *base, first: [rows.start, cols.start], rows: step },
+                    None => {
+                        let base = self.out.wrapping_offset(place.out);
+                        Target { base, first: [0, 0], rows: &self.out_rows }
+                    }
+                };
+                for index in 0..chunks {
+                    let chunk = self.chunk(index, chunks);
+                    for panel in first..last {
+                        // SAFETY: the caller's promise; a block of rows and columns fits the stage.
+                        unsafe {
+                            self.panel(place, &chunk, index > 0, panel, (tiles, piece.clone()), &target)
+                        };
+                    }
                 }
+                if let Some(stage) = &mut stage {
+                    let [row, col] = place.first;
+                    let (rows, cols) = (row + rows.start..row + rows.end, col + cols.start..col + cols.end);
+                    (stage.finish)(&Block { rows, cols })?;
+                }
+                first = last;
             }
         }
+        Ok(())
     }
 
     /// # Safety
@@ -219,8 +288,8 @@ impl Gemm<'_> {
         chunk: &Chunk,
         accumulate: bool,
         panel: usize,
-        tiles: usize,
-        t: Range<usize>,
+        (tiles, t): (usize, Range<usize>),
+        target: &Target<'_>,
     ) {
         let first_col = panel * PANEL;
         let cols = PANEL.min(self.n - first_col);
@@ -238,20 +307,21 @@ impl Gemm<'_> {
             b,
             b_step,
             bias: self.bias,
-            c: self.out,
-            c_step: self.out_step,
+            c: target.base,
+            c_rows: [0; MAX_ROWS],
             cols: 0,
             accumulate,
         };
-        let out = self.out.wrapping_add(place.out + first_col);
+        let out = target.base.wrapping_add(first_col - target.first[1]);
         for index in t {
             let rows = share(self.m, tiles, index);
             tile.rows = self.rows.fill(rows.start, rows.len());
+            tile.c_rows = target.rows.fill(rows.start - target.first[0], rows.len());
             let mut col = 0;
             while col < cols {
                 tile.cols = self.kernel.cols.min(cols - col);
                 tile.b = b.wrapping_add(col);
-                tile.c = out.wrapping_add(rows.start * self.out_step + col);
+                tile.c = out.wrapping_add(col);
                 if !self.bias.is_null() {
                     tile.bias = self.bias.wrapping_add(place.bias + first_col + col);
                 }
@@ -291,47 +361,8 @@ impl Gemm<'_> {
                     return (start, row);
                 }
                 // SAFETY: the chunk is inside B, and the scratch holds CHUNK rows.
-                unsafe { pack_panel(start, [row, col], chunk.depth.len(), cols, scratch) };
+                unsafe { pack_panel(self.turn, start, [row, col], chunk.depth.len(), cols, scratch) };
                 (scratch.cast_const(), PANEL.cast_signed())
-            }
-        }
-    }
-}
-
-/// Copies `depth` rows of up to 32 columns to `dst`, filling rows to 32 with zeros.
-///
-/// # Safety
-/// Elements `i * row + j * col` of `src` are valid for reading, and `depth * 32` of `dst` for writing.
-unsafe fn pack_panel(src: *const f32, [row, col]: [isize; 2], depth: usize, cols: usize, dst: *mut f32) {
-    /// Columns read in turn, so that B's lines and the written ones both stay in the cache.
-    const STRIPE: usize = 8;
-    // SAFETY: the caller's promise; `j` stays below 32.
-    unsafe {
-        if cols < PANEL {
-            std::ptr::write_bytes(dst, 0, depth * PANEL);
-        }
-        if col == 1 {
-            for i in 0..depth {
-                let from = src.wrapping_offset(i.cast_signed().wrapping_mul(row));
-                std::ptr::copy_nonoverlapping(from, dst.add(i * PANEL), cols);
-            }
-            return;
-        }
-        for stripe in (0..cols).step_by(STRIPE) {
-            let width = STRIPE.min(cols - stripe);
-            let base = src.wrapping_offset(stripe.cast_signed().wrapping_mul(col));
-            for i in 0..depth {
-                let from = base.wrapping_offset(i.cast_signed().wrapping_mul(row));
-                let to = dst.add(i * PANEL + stripe);
-                if width == STRIPE {
-                    for j in 0..STRIPE {
-                        *to.add(j) = *from.wrapping_offset(j.cast_signed().wrapping_mul(col));
-                    }
-                } else {
-                    for j in 0..width {
-                        *to.add(j) = *from.wrapping_offset(j.cast_signed().wrapping_mul(col));
-                    }
-                }
             }
         }
     }

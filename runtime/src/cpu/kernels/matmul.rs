@@ -3,31 +3,14 @@
 use super::gemm::{Batch, CHUNK, Gemm, Operand, Rows};
 use super::table::Kernels;
 use super::tile::Taps;
-use super::{KernelError, Part, holds, optional, product, span};
+use super::view::{RowView, View};
+use super::{KernelError, Part, Stage, distinct, holds, optional, product, span};
 use crate::cpu::pack::{PANEL, packed_gemm_len};
 use crate::cpu::shared::SharedMut;
 use std::ops::Range;
 
 /// Elements of scratch that [`MatB::Strided`] needs, whatever the sizes.
 pub const MATMUL_SCRATCH: usize = CHUNK * PANEL;
-
-/// A strided matrix: element `[i][j]` is at `offset + i * row + j * col`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct View {
-    /// First element.
-    pub offset: usize,
-    /// Distance of rows.
-    pub row: isize,
-    /// Distance of columns.
-    pub col: isize,
-}
-
-impl View {
-    /// A dense row-major matrix with `columns` columns.
-    pub fn dense(columns: usize) -> Self {
-        Self { offset: 0, row: columns.cast_signed(), col: 1 }
-    }
-}
 
 /// A batch dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,9 +21,11 @@ pub struct BatchDim {
     pub a: isize,
     /// Stride of B; not used when B is packed.
     pub b: isize,
+    /// Stride of the output.
+    pub out: isize,
 }
 
-/// `out[batch.., i, j] = sum_k a[batch.., i, k] * b[batch.., k, j] + bias[j]`, out dense.
+/// `out[batch.., i, j] = sum_k a[batch.., i, k] * b[batch.., k, j] + bias[j]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MatMulArgs<'a> {
     /// Batch dimensions, outermost first.
@@ -55,6 +40,8 @@ pub struct MatMulArgs<'a> {
     pub a: View,
     /// B: rows are k, columns n. Not used when B is packed.
     pub b: View,
+    /// The output; its elements are distinct.
+    pub out: RowView,
 }
 
 /// The second matrix.
@@ -94,13 +81,18 @@ impl MatMulArgs<'_> {
             span(operand, view.offset, self.batch.iter().map(|d| (d.extent, stride(d))).chain(inner))
         };
         let (m, k, n) = (self.m, self.k, self.n);
-        let out = product(&[batches, m, n])?;
-        let reads = out > 0;
+        let reads = product(&[batches, m, n])? > 0;
+        let row = View { offset: self.out.offset, row: self.out.row, col: 1 };
+        let out = if reads { of("out", row, m, n, |d| d.out)? } else { 0..0 };
+        if reads {
+            let lines = self.batch.iter().map(|d| (d.extent, d.out)).chain([(m, row.row), (n, 1)]);
+            distinct(lines)?;
+        }
         Ok(MatMulFootprint {
             a: if reads { of("a", self.a, m, k, |d| d.a)? } else { 0..0 },
             b: if reads { of("b", self.b, k, n, |d| d.b)? } else { 0..0 },
             b_packed: 0..if reads { packed_gemm_len(k, n).ok_or(KernelError::Overflow)? } else { 0 },
-            out: 0..out,
+            out,
             batches,
         })
     }
@@ -116,9 +108,34 @@ pub fn matmul(
     out: &SharedMut<f32>,
     part: Part,
 ) -> Result<(), KernelError> {
+    holds("out", &args.footprint()?.out, out.len())?;
+    checked(kernels, args, (a, b, bias), Ok(out), part)
+}
+
+/// As [`matmul`], with the result given to a stage, whose step is that of n columns.
+pub fn matmul_staged(
+    kernels: &Kernels,
+    args: &MatMulArgs,
+    a: &[f32],
+    b: MatB,
+    bias: Option<&[f32]>,
+    stage: Stage<'_>,
+    part: Part,
+) -> Result<(), KernelError> {
+    stage.check(args.n)?;
+    checked(kernels, args, (a, b, bias), Err(stage), part)
+}
+
+/// Runs one part into an output that holds the footprint, or into a stage that was checked.
+fn checked(
+    kernels: &Kernels,
+    args: &MatMulArgs,
+    (a, b, bias): (&[f32], MatB, Option<&[f32]>),
+    to: Result<&SharedMut<f32>, Stage<'_>>,
+    part: Part,
+) -> Result<(), KernelError> {
     part.check()?;
     let foot = args.footprint()?;
-    holds("out", &foot.out, out.len())?;
     holds("a", &foot.a, a.len())?;
     if let Some(bias) = bias {
         holds("bias", &(0..args.n), bias.len())?;
@@ -140,6 +157,7 @@ pub fn matmul(
     }
     let low = args.m <= kernels.gemm_low.tiles.len();
     let gemm = Gemm {
+        turn: kernels.turn,
         kernel: if low { kernels.gemm_low } else { kernels.gemm },
         m: args.m,
         n: args.n,
@@ -150,12 +168,12 @@ pub fn matmul(
         rows: Rows::Linear(args.a.row),
         b,
         bias: optional(bias),
-        out: out.as_ptr(),
-        out_step: args.n,
+        out: to.as_ref().map_or(std::ptr::null_mut(), |out| out.as_ptr().wrapping_add(args.out.offset)),
+        out_rows: Rows::Linear(args.out.row),
         batches: foot.batches,
-        batch: Batch::Dims { dims: args.batch, out: args.m * args.n },
+        batch: Batch::Dims(args.batch),
     };
-    // SAFETY: the footprint of all operands was checked above, the kernels can run here, and parts are disjoint.
-    unsafe { gemm.run(part) };
-    Ok(())
+    // SAFETY: the footprint of all operands was checked above and by the callers, the kernels can run here, and parts
+    // are disjoint because the output's elements are distinct.
+    unsafe { gemm.run(part, to.err().as_mut()) }
 }

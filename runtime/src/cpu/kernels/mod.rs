@@ -4,25 +4,35 @@
 //! the [`Part`] of the work to do. It checks the arguments' footprint against the slices, then writes its part of the
 //! output: parts with the same arguments and count write disjoint elements, and all parts together write every
 //! element of the output exactly once, except that a part may rewrite its own elements before it returns.
+//! Contractions can hand their result to the caller in blocks instead ([`Stage`]).
 
+pub mod attention;
 pub mod conv;
 mod gemm;
 pub mod matmul;
 pub mod norm;
+mod panel;
 pub mod pool;
+pub mod probe;
+mod scores;
 mod simd;
 pub mod softmax;
+pub mod stage;
 pub mod table;
 mod tile;
+pub mod view;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use conv::{ConvArgs, conv};
-pub use matmul::{BatchDim, MATMUL_SCRATCH, MatB, MatMulArgs, View, matmul};
+pub use attention::{AttentionArgs, Heads, attention};
+pub use conv::{ConvArgs, conv, conv_staged};
+pub use matmul::{BatchDim, MATMUL_SCRATCH, MatB, MatMulArgs, matmul, matmul_staged};
 pub use norm::{NormArgs, layer_norm};
 pub use pool::{PoolArgs, pool};
 pub use softmax::{SoftmaxArgs, softmax};
+pub use stage::{Block, STAGE, Stage};
 pub use table::{KERNELS, KernelFn, KernelRow, Kernels};
+pub use view::{Pixels, RowView, View};
 
 use std::ops::Range;
 
@@ -130,6 +140,22 @@ pub(crate) fn span(
     Ok(low..high.cast_unsigned() + 1)
 }
 
+/// Requires that `sum_d i[d] * stride[d]` is another element for every index: parts could write one twice otherwise.
+/// Sufficient, and true of every strided part of a dense tensor.
+pub(crate) fn distinct(dims: impl Iterator<Item = (usize, isize)>) -> Result<(), KernelError> {
+    let mut steps: Vec<(usize, usize)> =
+        dims.filter(|(extent, _)| *extent > 1).map(|(extent, step)| (step.unsigned_abs(), extent)).collect();
+    steps.sort_unstable();
+    let mut reach = 0_usize;
+    for (step, extent) in steps {
+        if step <= reach {
+            return Err(KernelError::Args("elements of out overlap"));
+        }
+        reach = reach.saturating_add(step.saturating_mul(extent - 1));
+    }
+    Ok(())
+}
+
 /// Checks that an operand of `have` elements holds `range`.
 pub(crate) fn holds(operand: &'static str, range: &Range<usize>, have: usize) -> Result<(), KernelError> {
     if range.end <= have { Ok(()) } else { Err(KernelError::Footprint { operand, need: range.end, have }) }
@@ -171,5 +197,17 @@ mod tests {
         assert_eq!(of(0, &[(usize::MAX, isize::MAX)]), Err(KernelError::Overflow));
         assert_eq!(of(0, &[(usize::MAX, isize::MAX); 3]), Err(KernelError::Overflow));
         assert_eq!(of(3, &[(1, isize::MAX)]), Ok(3..4));
+    }
+
+    #[test]
+    fn elements_of_outputs_are_distinct() {
+        let of = |dims: &[(usize, isize)]| distinct(dims.iter().copied()).is_ok();
+        assert!(of(&[(3, 20), (4, 5), (5, 1)]));
+        assert!(of(&[(4, 5), (3, -20), (5, 1)]));
+        assert!(of(&[(1, 0), (5, 1)]));
+        assert!(!of(&[(4, 4), (5, 1)]));
+        assert!(!of(&[(2, 0)]));
+        assert!(!of(&[(2, isize::MIN), (usize::MAX, isize::MAX)]));
+        assert!(of(&[]));
     }
 }

@@ -2,8 +2,10 @@
 
 use super::simd::{Simd, sum_lanes};
 use super::table::Kernels;
-use super::{KernelError, Part, holds, optional, product};
+use super::view::{RowView, row_footprint};
+use super::{KernelError, Part, holds, optional};
 use crate::cpu::shared::SharedMut;
+use std::ops::Range;
 
 /// `out[i, j] = (x[i, j] - mean_i) / sqrt(var_i + epsilon) * scale[j] + bias[j]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -16,12 +18,16 @@ pub struct NormArgs {
     pub epsilon: f32,
     /// The mean is taken to be 0.
     pub rms: bool,
+    /// The input.
+    pub x: RowView,
+    /// The output; its elements are distinct.
+    pub out: RowView,
 }
 
 impl NormArgs {
-    /// Elements read from the start of x, and written from the start of the output.
-    pub fn footprint(&self) -> Result<usize, KernelError> {
-        product(&[self.rows, self.cols])
+    /// Elements read of x, and written of the output.
+    pub fn footprint(&self) -> Result<[Range<usize>; 2], KernelError> {
+        row_footprint(self.rows, self.cols, &self.x, &self.out)
     }
 }
 
@@ -48,10 +54,10 @@ pub fn layer_norm(
     part: Part,
 ) -> Result<(), KernelError> {
     part.check()?;
-    let len = args.footprint()?;
-    holds("x", &(0..len), x.len())?;
-    holds("out", &(0..len), out.len())?;
-    if len == 0 {
+    let [read, written] = args.footprint()?;
+    holds("x", &read, x.len())?;
+    holds("out", &written, out.len())?;
+    if written.is_empty() {
         return Ok(());
     }
     holds("scale", &(0..args.cols), scale.len())?;
@@ -59,12 +65,11 @@ pub fn layer_norm(
         holds("bias", &(0..args.cols), bias.len())?;
     }
     for row in part.of(args.rows) {
-        let at = row * args.cols;
         let args = NormRow {
-            x: x.as_ptr().wrapping_add(at),
+            x: x.as_ptr().wrapping_add(args.x.at(row)),
             scale: scale.as_ptr(),
             bias: optional(bias),
-            out: out.as_ptr().wrapping_add(at),
+            out: out.as_ptr().wrapping_add(args.out.at(row)),
             cols: args.cols,
             epsilon: args.epsilon,
             rms: args.rms,

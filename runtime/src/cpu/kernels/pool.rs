@@ -2,7 +2,8 @@
 
 use super::simd::Simd;
 use super::table::Kernels;
-use super::{KernelError, Part, holds, product, rectangle};
+use super::view::Pixels;
+use super::{KernelError, Part, distinct, holds, product, rectangle, span};
 use crate::cpu::pack::PANEL;
 use crate::cpu::shared::SharedMut;
 use crate::program::PoolMode;
@@ -33,9 +34,13 @@ pub struct PoolArgs {
     pub pad: [usize; 2],
     /// Padding after.
     pub pad_end: [usize; 2],
+    /// The input.
+    pub x: Pixels,
+    /// The output; its elements are distinct.
+    pub out: Pixels,
 }
 
-/// The elements that a pooling touches, all from the start of their operand.
+/// The elements that a pooling touches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolFootprint {
     /// Of the input.
@@ -59,9 +64,15 @@ impl PoolArgs {
             let all = steps.zip(reach).and_then(|(s, r)| s.checked_add(r)).zip(padded);
             all.and_then(|(a, b)| a.checked_add(b)).ok_or(KernelError::Overflow)?;
         }
+        let x = self.x.dims([self.batch, self.in_size[0], self.in_size[1], self.channels]);
+        let out = self.out.dims([self.batch, self.out_size[0], self.out_size[1], self.channels]);
+        product(&x.map(|(extent, _)| extent))?;
+        if product(&out.map(|(extent, _)| extent))? > 0 {
+            distinct(out.into_iter())?;
+        }
         Ok(PoolFootprint {
-            x: 0..product(&[self.batch, self.in_size[0], self.in_size[1], self.channels])?,
-            out: 0..product(&[self.batch, self.out_size[0], self.out_size[1], self.channels])?,
+            x: span("x", self.x.offset, x.into_iter())?,
+            out: span("out", self.out.offset, out.into_iter())?,
         })
     }
 
@@ -94,7 +105,7 @@ struct Window {
 pub struct PoolPixel {
     x: *const f32,
     count: [usize; 2],
-    step: [usize; 2],
+    step: [isize; 2],
     out: *mut f32,
     channels: usize,
     max: bool,
@@ -116,8 +127,8 @@ pub fn pool(
     if foot.out.is_empty() {
         return Ok(());
     }
-    let [in_height, in_width] = args.in_size;
     let [height, width] = args.out_size;
+    let [_, line_step, step] = args.x.steps;
     let c = args.channels;
     let (pixels, blocks) = rectangle(args.batch * height * width, c.div_ceil(PANEL), part);
     let first = blocks.start * PANEL;
@@ -130,8 +141,7 @@ pub fn pool(
         let (image, at_y) = (line / height, line % height);
         let (rows, cols) = (args.window(0, at_y), args.window(1, at_x));
         let empty = rows.count == 0 || cols.count == 0;
-        let start =
-            if empty { 0 } else { ((image * in_height + rows.first) * in_width + cols.first) * c + first };
+        let start = if empty { 0 } else { args.x.at([image, rows.first, cols.first]) + first };
         let divisor = match args.mode {
             PoolMode::AverageIncludePad => rows.padded as f32 * cols.padded as f32,
             _ => rows.count as f32 * cols.count as f32,
@@ -139,8 +149,12 @@ pub fn pool(
         let args = PoolPixel {
             x: x.as_ptr().wrapping_add(start),
             count: if empty { [0, 0] } else { [rows.count, cols.count] },
-            step: [args.dilation[0].wrapping_mul(in_width.wrapping_mul(c)), args.dilation[1].wrapping_mul(c)],
-            out: out.as_ptr().wrapping_add(pixel * c + first),
+            // A step that is not taken may wrap.
+            step: [
+                args.dilation[0].cast_signed().wrapping_mul(line_step),
+                args.dilation[1].cast_signed().wrapping_mul(step),
+            ],
+            out: out.as_ptr().wrapping_add(args.out.at([image, at_y, at_x]) + first),
             channels: end - first,
             max: args.mode == PoolMode::Max,
             divisor,
@@ -181,14 +195,17 @@ unsafe fn pool_block<S: Simd, const NV: usize, const TAIL: bool>(p: &PoolPixel, 
     unsafe {
         let mask = S::mask(p.channels - c);
         let mut acc = [S::splat(if p.max { f32::NEG_INFINITY } else { 0.0 }); NV];
-        for y in 0..p.count[0] {
-            for x in 0..p.count[1] {
-                let at = p.x.wrapping_add(y * p.step[0] + x * p.step[1] + c);
+        let mut line = p.x.wrapping_add(c);
+        for _ in 0..p.count[0] {
+            let mut at = line;
+            line = line.wrapping_offset(p.step[0]);
+            for _ in 0..p.count[1] {
                 for (j, sum) in acc.iter_mut().enumerate() {
                     let from = at.add(j * S::LANES);
                     let v = if TAIL { S::load_mask(from, mask) } else { S::load(from) };
                     *sum = if p.max { S::max_nan(*sum, v) } else { S::add(*sum, v) };
                 }
+                at = at.wrapping_offset(p.step[1]);
             }
         }
         for (j, &sum) in acc.iter().enumerate() {

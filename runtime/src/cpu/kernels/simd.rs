@@ -49,6 +49,8 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn pow2(n: Self::V) -> Self::V;
     /// Hints that `p` is read soon; `p` may be any address.
     unsafe fn prefetch(p: *const f32);
+    /// Transposes 8 x 8 elements: `dst[i * dst_step + j] = src[j * src_step + i]`.
+    unsafe fn transpose8(src: *const f32, src_step: isize, dst: *mut f32, dst_step: usize);
 }
 
 /// Portable code in blocks of eight.
@@ -149,6 +151,15 @@ impl Simd for Scalar {
 
     #[inline(always)]
     unsafe fn prefetch(_p: *const f32) {}
+
+    #[inline(always)]
+    unsafe fn transpose8(src: *const f32, src_step: isize, dst: *mut f32, dst_step: usize) {
+        for i in 0..8 {
+            for j in 0..8_usize {
+                *dst.add(i * dst_step + j) = *src.offset(j.cast_signed() * src_step + i.cast_signed());
+            }
+        }
+    }
 }
 
 /// Sum of all lanes.

@@ -2,8 +2,10 @@
 
 use super::simd::{Simd, exp, max_lanes, sum_lanes};
 use super::table::Kernels;
-use super::{KernelError, Part, holds, product};
+use super::view::{RowView, row_footprint};
+use super::{KernelError, Part, holds};
 use crate::cpu::shared::SharedMut;
+use std::ops::Range;
 
 /// `out[i, ..] = softmax(x[i, ..])`. A row that is all negative infinity, or holds NaN or infinity, gives NaN as numpy
 /// does.
@@ -15,12 +17,16 @@ pub struct SoftmaxArgs {
     pub cols: usize,
     /// Logarithm of the softmax instead.
     pub log: bool,
+    /// The input.
+    pub x: RowView,
+    /// The output; its elements are distinct.
+    pub out: RowView,
 }
 
 impl SoftmaxArgs {
-    /// Elements read from the start of x, and written from the start of the output.
-    pub fn footprint(&self) -> Result<usize, KernelError> {
-        product(&[self.rows, self.cols])
+    /// Elements read of x, and written of the output.
+    pub fn footprint(&self) -> Result<[Range<usize>; 2], KernelError> {
+        row_footprint(self.rows, self.cols, &self.x, &self.out)
     }
 }
 
@@ -41,17 +47,16 @@ pub fn softmax(
     part: Part,
 ) -> Result<(), KernelError> {
     part.check()?;
-    let len = args.footprint()?;
-    holds("x", &(0..len), x.len())?;
-    holds("out", &(0..len), out.len())?;
-    if len == 0 {
+    let [read, written] = args.footprint()?;
+    holds("x", &read, x.len())?;
+    holds("out", &written, out.len())?;
+    if written.is_empty() {
         return Ok(());
     }
     for row in part.of(args.rows) {
-        let at = row * args.cols;
         let args = SoftmaxRow {
-            x: x.as_ptr().wrapping_add(at),
-            out: out.as_ptr().wrapping_add(at),
+            x: x.as_ptr().wrapping_add(args.x.at(row)),
+            out: out.as_ptr().wrapping_add(args.out.at(row)),
             cols: args.cols,
             log: args.log,
         };

@@ -4,7 +4,9 @@
 
 use super::KernelError;
 use super::norm::{NormRow, norm_row};
+use super::panel::{TurnedPanel, turned_panel};
 use super::pool::{PoolPixel, pool_pixel};
+use super::scores::{DotTile, ScoreRow, dot_tile, score_row};
 use super::simd::{Scalar, Simd};
 use super::softmax::{SoftmaxRow, softmax_row};
 use super::tile::{DepthwiseTile, GemmTile, depthwise_tile, gemm_tile};
@@ -25,6 +27,12 @@ pub enum KernelFn {
     Softmax(unsafe fn(&SoftmaxRow)),
     /// One row of a normalisation.
     Norm(unsafe fn(&NormRow)),
+    /// Products of few rows with many.
+    Dot(unsafe fn(&DotTile)),
+    /// One row of exponentials of scores.
+    Score(unsafe fn(&ScoreRow)),
+    /// Packing of a panel by transposing it.
+    Turn(unsafe fn(&TurnedPanel)),
 }
 
 /// Indirect GEMM tiles of up to `tiles.len()` rows.
@@ -107,6 +115,9 @@ pub static KERNELS: &[KernelRow] = &[
     single!("f32_pool__scalar", Scalar, Pool, PoolPixel, pool_pixel),
     single!("f32_softmax__scalar", Scalar, Softmax, SoftmaxRow, softmax_row),
     single!("f32_norm__scalar", Scalar, Norm, NormRow, norm_row),
+    single!("f32_dot__scalar", Scalar, Dot, DotTile, dot_tile),
+    single!("f32_score__scalar", Scalar, Score, ScoreRow, score_row),
+    single!("f32_turn__scalar", Scalar, Turn, TurnedPanel, turned_panel),
     #[cfg(target_arch = "x86_64")]
     gemm!("f32_gemm_6x16__avx2", Avx2, [1 2 3 4 5 6] x 2),
     #[cfg(target_arch = "x86_64")]
@@ -120,6 +131,12 @@ pub static KERNELS: &[KernelRow] = &[
     #[cfg(target_arch = "x86_64")]
     single!("f32_norm__avx2", Avx2, Norm, NormRow, norm_row),
     #[cfg(target_arch = "x86_64")]
+    single!("f32_dot__avx2", Avx2, Dot, DotTile, dot_tile),
+    #[cfg(target_arch = "x86_64")]
+    single!("f32_score__avx2", Avx2, Score, ScoreRow, score_row),
+    #[cfg(target_arch = "x86_64")]
+    single!("f32_turn__avx2", Avx2, Turn, TurnedPanel, turned_panel),
+    #[cfg(target_arch = "x86_64")]
     gemm!("f32_gemm_14x32__avx512", Avx512, [1 2 3 4 5 6 7 8 9 10 11 12 13 14] x 2),
     #[cfg(target_arch = "x86_64")]
     depthwise!("f32_depthwise_6x32__avx512", Avx512, [1 2 3 4 5 6]),
@@ -129,6 +146,12 @@ pub static KERNELS: &[KernelRow] = &[
     single!("f32_softmax__avx512", Avx512, Softmax, SoftmaxRow, softmax_row),
     #[cfg(target_arch = "x86_64")]
     single!("f32_norm__avx512", Avx512, Norm, NormRow, norm_row),
+    #[cfg(target_arch = "x86_64")]
+    single!("f32_dot__avx512", Avx512, Dot, DotTile, dot_tile),
+    #[cfg(target_arch = "x86_64")]
+    single!("f32_score__avx512", Avx512, Score, ScoreRow, score_row),
+    #[cfg(target_arch = "x86_64")]
+    single!("f32_turn__avx512", Avx512, Turn, TurnedPanel, turned_panel),
 ];
 
 /// The kernels of one instruction set that this machine supports.
@@ -145,6 +168,9 @@ pub struct Kernels {
     pub(crate) pool: unsafe fn(&PoolPixel),
     pub(crate) softmax: unsafe fn(&SoftmaxRow),
     pub(crate) norm: unsafe fn(&NormRow),
+    pub(crate) dot: unsafe fn(&DotTile),
+    pub(crate) score: unsafe fn(&ScoreRow),
+    pub(crate) turn: unsafe fn(&TurnedPanel),
 }
 
 impl Kernels {
@@ -172,6 +198,9 @@ impl Kernels {
             pool: the!(Pool),
             softmax: the!(Softmax),
             norm: the!(Norm),
+            dot: the!(Dot),
+            score: the!(Score),
+            turn: the!(Turn),
         })
     }
 
@@ -209,6 +238,9 @@ mod tests {
                 KernelFn::Pool(_) => assert_eq!(head, "f32_pool"),
                 KernelFn::Softmax(_) => assert_eq!(head, "f32_softmax"),
                 KernelFn::Norm(_) => assert_eq!(head, "f32_norm"),
+                KernelFn::Dot(_) => assert_eq!(head, "f32_dot"),
+                KernelFn::Score(_) => assert_eq!(head, "f32_score"),
+                KernelFn::Turn(_) => assert_eq!(head, "f32_turn"),
             }
         }
     }

@@ -48,7 +48,7 @@ impl Taps {
 }
 
 /// One register tile of an indirect GEMM:
-/// `c[r][j] (+)= sum_t sum_{i < depth} a[rows[r] + tap(t) + i * a_step] * b[(t * depth + i) * b_step + j]`.
+/// `c[c_rows[r] + j] (+)= sum_t sum_{i < depth} a[rows[r] + tap(t) + i * a_step] * b[(t * depth + i) * b_step + j]`.
 pub struct GemmTile {
     pub(crate) a: *const f32,
     pub(crate) rows: [isize; MAX_ROWS],
@@ -60,7 +60,8 @@ pub struct GemmTile {
     /// Added once, when not `accumulate`; null for none.
     pub(crate) bias: *const f32,
     pub(crate) c: *mut f32,
-    pub(crate) c_step: usize,
+    /// Offsets of the rows from `c`.
+    pub(crate) c_rows: [isize; MAX_ROWS],
     /// Columns written, at most those of the tile. B is read over the full width.
     pub(crate) cols: usize,
     /// Adds to what `c` holds.
@@ -82,10 +83,10 @@ pub(crate) unsafe fn gemm_tile<S: Simd, const MR: usize, const NV: usize>(t: &Ge
             *mask = S::mask(t.cols.saturating_sub(j * S::LANES));
         }
         if t.accumulate || !t.bias.is_null() {
-            let (base, step) = if t.accumulate { (t.c.cast_const(), t.c_step) } else { (t.bias, 0) };
             for (r, row) in acc.iter_mut().enumerate() {
+                let start = if t.accumulate { t.c.wrapping_offset(t.c_rows[r]).cast_const() } else { t.bias };
                 for (j, v) in row.iter_mut().enumerate() {
-                    let p = base.wrapping_add(r * step + j * S::LANES);
+                    let p = start.wrapping_add(j * S::LANES);
                     *v = if full { S::load(p) } else { S::load_mask(p, masks[j]) };
                 }
             }
@@ -101,8 +102,9 @@ pub(crate) unsafe fn gemm_tile<S: Simd, const MR: usize, const NV: usize>(t: &Ge
             cursor = t.taps.advance(cursor);
         }
         for (r, row) in acc.iter().enumerate() {
+            let start = t.c.wrapping_offset(t.c_rows[r]);
             for (j, &v) in row.iter().enumerate() {
-                let p = t.c.wrapping_add(r * t.c_step + j * S::LANES);
+                let p = start.wrapping_add(j * S::LANES);
                 if full { S::store(p, v) } else { S::store_mask(p, masks[j], v) }
             }
         }
@@ -164,7 +166,7 @@ unsafe fn gemm_run<S: Simd, const MR: usize, const NV: usize>(
 
 #[derive(Clone, Copy)]
 /// Some output pixels of a depthwise convolution, over `channels` neighbouring channels:
-/// `out[r][c] = sum_t x[rows[r] + tap(t) + c] * w[t * w_step + c] + bias[c]`.
+/// `out[out_rows[r] + c] = sum_t x[rows[r] + tap(t) + c] * w[t * w_step + c] + bias[c]`.
 pub struct DepthwiseTile {
     pub(crate) x: *const f32,
     pub(crate) rows: [isize; MAX_ROWS],
@@ -174,7 +176,8 @@ pub struct DepthwiseTile {
     /// Null for none.
     pub(crate) bias: *const f32,
     pub(crate) out: *mut f32,
-    pub(crate) out_step: usize,
+    /// Offsets of the pixels from `out`.
+    pub(crate) out_rows: [isize; MAX_ROWS],
     pub(crate) channels: usize,
 }
 
@@ -233,8 +236,9 @@ unsafe fn depthwise_block<S: Simd, const MR: usize, const NV: usize, const TAIL:
             cursor = t.taps.advance(cursor);
         }
         for (r, row) in acc.iter().enumerate() {
+            let start = t.out.wrapping_offset(t.out_rows[r]).wrapping_add(c);
             for (j, &v) in row.iter().enumerate() {
-                let p = t.out.add(r * t.out_step + c + j * S::LANES);
+                let p = start.add(j * S::LANES);
                 if TAIL { S::store_mask(p, mask, v) } else { S::store(p, v) }
             }
         }

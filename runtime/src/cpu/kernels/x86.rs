@@ -98,6 +98,32 @@ impl Simd for Avx2 {
     unsafe fn prefetch(p: *const f32) {
         _mm_prefetch::<_MM_HINT_T0>(p.cast());
     }
+
+    #[inline(always)]
+    unsafe fn transpose8(src: *const f32, src_step: isize, dst: *mut f32, dst_step: usize) {
+        let mut r = [_mm256_setzero_ps(); 8];
+        for (j, row) in r.iter_mut().enumerate() {
+            *row = _mm256_loadu_ps(src.offset(j.cast_signed() * src_step));
+        }
+        // Pairs, then quadruples of rows, within each half of 4 columns; then the halves.
+        let mut pairs = r;
+        for j in (0..8).step_by(2) {
+            pairs[j] = _mm256_unpacklo_ps(r[j], r[j + 1]);
+            pairs[j + 1] = _mm256_unpackhi_ps(r[j], r[j + 1]);
+        }
+        let mut fours = pairs;
+        for j in [0, 4] {
+            fours[j] = _mm256_shuffle_ps::<0x44>(pairs[j], pairs[j + 2]);
+            fours[j + 1] = _mm256_shuffle_ps::<0xEE>(pairs[j], pairs[j + 2]);
+            fours[j + 2] = _mm256_shuffle_ps::<0x44>(pairs[j + 1], pairs[j + 3]);
+            fours[j + 3] = _mm256_shuffle_ps::<0xEE>(pairs[j + 1], pairs[j + 3]);
+        }
+        for j in 0..4 {
+            let (low, high) = (fours[j], fours[j + 4]);
+            _mm256_storeu_ps(dst.add(j * dst_step), _mm256_permute2f128_ps::<0x20>(low, high));
+            _mm256_storeu_ps(dst.add((j + 4) * dst_step), _mm256_permute2f128_ps::<0x31>(low, high));
+        }
+    }
 }
 
 /// AVX-512F.
@@ -188,5 +214,11 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn prefetch(p: *const f32) {
         _mm_prefetch::<_MM_HINT_T0>(p.cast());
+    }
+
+    #[inline(always)]
+    unsafe fn transpose8(src: *const f32, src_step: isize, dst: *mut f32, dst_step: usize) {
+        // The instruction set includes the other.
+        Avx2::transpose8(src, src_step, dst, dst_step);
     }
 }

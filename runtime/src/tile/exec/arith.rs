@@ -1,7 +1,7 @@
 //! Arithmetic over blocks of lanes.
 //!
-//! Every function takes pointers to `n` elements: `d` is written and overlaps nothing that is read; all are
-//! aligned for their lane type.
+//! Every function takes pointers to `n` elements: `d` is written and overlaps what is read nowhere, or is that very
+//! address (a step that runs in place); all are aligned for their lane type.
 
 use super::isa::{for_each_isa, map1, map2};
 use super::ops;

@@ -134,13 +134,19 @@ impl Section<'_> {
 
     /// The output that each lane may be computed into: that of its only store, where no other store touches it.
     fn direct(&self) -> Vec<Option<u16>> {
+        let outs = || {
+            self.instrs
+                .iter()
+                .filter_map(|i| if let Instr::Store { out, .. } = i { Some(*out) } else { None })
+        };
+        let mut stores = vec![0usize; outs().max().map_or(0, |out| usize::from(out) + 1)];
+        outs().for_each(|out| stores[usize::from(out)] += 1);
         let mut direct = vec![None; self.types.len()];
         for instr in self.instrs {
-            if let Instr::Store { out, src } = *instr {
-                let same = |i: &&Instr| matches!(**i, Instr::Store { out: o, .. } if o == out);
-                if self.instrs.iter().filter(same).count() == 1 {
-                    direct[usize::from(src)] = Some(out);
-                }
+            if let Instr::Store { out, src } = *instr
+                && stores[usize::from(out)] == 1
+            {
+                direct[usize::from(src)] = Some(out);
             }
         }
         direct

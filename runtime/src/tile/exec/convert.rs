@@ -31,12 +31,11 @@ unsafe fn convert_body(from: Lane, to: Lane, d: *mut u8, a: *const u8, n: usize)
 
 macro_rules! select_as {
     ($t:ty, $n:expr, $d:expr, $c:expr, $a:expr, $b:expr) => {{
-        let d = std::slice::from_raw_parts_mut($d.cast::<$t>(), $n);
-        let c = std::slice::from_raw_parts($c.cast::<i64>(), $n);
-        let a = std::slice::from_raw_parts($a.cast::<$t>(), $n);
-        let b = std::slice::from_raw_parts($b.cast::<$t>(), $n);
-        for (((d, &c), &a), &b) in d.iter_mut().zip(c).zip(a).zip(b) {
-            *d = if c != 0 { a } else { b };
+        let (d, c) = ($d.cast::<$t>(), $c.cast::<i64>());
+        let (a, b) = ($a.cast::<$t>(), $b.cast::<$t>());
+        for i in 0..$n {
+            let (x, y) = (a.add(i).read(), b.add(i).read());
+            d.add(i).write(if c.add(i).read() != 0 { x } else { y });
         }
     }};
 }

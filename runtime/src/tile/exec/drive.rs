@@ -37,11 +37,7 @@ pub fn run(
     if !reads_fit || !writes_fit {
         return Err(TileError::Program("the values are not those that the plan was made for"));
     }
-    scratch.reserve(plan);
-    let registers = scratch.registers();
-    let TileScratch { lanes, addresses, bases, folds, .. } = scratch;
-    let index = [0; MAX_RANK];
-    let mut machine = Machine { plan, isa, reads, writes, registers, lanes, addresses, bases, folds, index };
+    let mut machine = Machine::new(plan, isa, scratch, reads, writes);
     // Results of folds across blocks are worth a piece each; else pieces begin at whole cache lines.
     let granule = if matches!(plan.kind, Kind::Across { .. }) { 1 } else { 16 };
     let mut rects = Rects::new(&plan.kept, plan.outer_points, (part, parts), granule).peekable();
@@ -85,9 +81,25 @@ pub(super) struct Machine<'a> {
     pub(super) folds: &'a mut [(u64, i64)],
     /// Index of each loop dimension; of the dimensions of a block, that of its first element.
     pub(super) index: [i64; MAX_RANK],
+    /// The element of the first read's value that its memory begins with: not 0 where that holds a window of it.
+    pub(super) origin: i64,
 }
 
 impl<'a> Machine<'a> {
+    pub(super) fn new(
+        plan: &'a TilePlan,
+        isa: TileIsa,
+        scratch: &'a mut TileScratch,
+        reads: &'a [SharedBytes],
+        writes: &'a [SharedBytes],
+    ) -> Self {
+        scratch.reserve(plan);
+        let registers = scratch.registers();
+        let TileScratch { lanes, addresses, bases, folds, .. } = scratch;
+        let index = [0; MAX_RANK];
+        Self { plan, isa, reads, writes, registers, lanes, addresses, bases, folds, index, origin: 0 }
+    }
+
     fn access(&self, i: usize) -> &'a Access {
         let plan = self.plan;
         plan.reads.get(i).unwrap_or_else(|| &plan.writes[i - plan.reads.len()])
@@ -110,7 +122,8 @@ impl<'a> Machine<'a> {
     pub(super) fn place(&mut self, from: Option<At>, to: At, dims: &[usize]) {
         for i in 0..self.accesses() {
             let access = self.access(i);
-            let start = from.map_or(access.offset, |from| self.bases[from as usize][i]);
+            let first = if i == 0 { access.offset.wrapping_sub(self.origin) } else { access.offset };
+            let start = from.map_or(first, |from| self.bases[from as usize][i]);
             let moved =
                 |base: i64, d: &usize| base.wrapping_add(self.index[*d].wrapping_mul(access.strides[*d]));
             self.bases[to as usize][i] = dims.iter().fold(start, moved);
@@ -134,7 +147,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Runs what does not depend on the loops.
-    unsafe fn run_once(&mut self) {
+    pub(super) unsafe fn run_once(&mut self) {
         let plan = self.plan;
         self.place(None, At::Rect, &[]);
         let body_nest = if let Kind::Across { reduced } = &plan.kind { reduced } else { &plan.kept };
@@ -151,7 +164,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    unsafe fn run_rect(&mut self, rect: Rect) {
+    pub(super) unsafe fn run_rect(&mut self, rect: Rect) {
         let plan = self.plan;
         let nest = &plan.kept;
         self.seek(&nest.outer, rect.outer);
@@ -193,7 +206,10 @@ impl<'a> Machine<'a> {
         unsafe {
             let src = self.source(arg, At::Block);
             let dst = self.target(out, At::Block);
-            copy::copy(size, src, dst, area);
+            // In place, each element is where it goes.
+            if src != dst.cast_const() || area.from != area.to {
+                copy::copy(size, src, dst, area);
+            }
         }
     }
 

@@ -87,26 +87,26 @@ macro_rules! for_each_isa {
 }
 pub(super) use for_each_isa;
 
-/// `d[i] = $e` with `$x = a[i]`, over the first `$n` elements at two pointers.
+/// `d[i] = $e` with `$x = a[i]`, over the first `$n` elements at two pointers. No slices: where a step runs in place,
+/// `$d` and `$a` are one address, and an element is read before it is written.
 macro_rules! map1 {
     ($n:expr, $d:expr => $dt:ty, $a:expr => $at:ty, $x:ident => $e:expr) => {{
-        let d = std::slice::from_raw_parts_mut($d.cast::<$dt>(), $n);
-        let a = std::slice::from_raw_parts($a.cast::<$at>(), $n);
-        for (d, &$x) in d.iter_mut().zip(a) {
-            *d = $e;
+        let (d, a) = ($d.cast::<$dt>(), $a.cast::<$at>());
+        for i in 0..$n {
+            let $x = a.add(i).read();
+            d.add(i).write($e);
         }
     }};
 }
 pub(super) use map1;
 
-/// `d[i] = $e` with `$x = a[i]` and `$y = b[i]`, over the first `$n` elements at three pointers.
+/// `d[i] = $e` with `$x = a[i]` and `$y = b[i]`, over the first `$n` elements at three pointers; see [`map1`].
 macro_rules! map2 {
     ($n:expr, $d:expr => $dt:ty, $a:expr, $b:expr => $at:ty, $x:ident, $y:ident => $e:expr) => {{
-        let d = std::slice::from_raw_parts_mut($d.cast::<$dt>(), $n);
-        let a = std::slice::from_raw_parts($a.cast::<$at>(), $n);
-        let b = std::slice::from_raw_parts($b.cast::<$at>(), $n);
-        for ((d, &$x), &$y) in d.iter_mut().zip(a).zip(b) {
-            *d = $e;
+        let (d, a, b) = ($d.cast::<$dt>(), $a.cast::<$at>(), $b.cast::<$at>());
+        for i in 0..$n {
+            let ($x, $y) = (a.add(i).read(), b.add(i).read());
+            d.add(i).write($e);
         }
     }};
 }

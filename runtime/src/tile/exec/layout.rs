@@ -179,6 +179,19 @@ impl Nest {
         Self { outer, row, col, extent: [row.map_or(1, |r| extents[r]), cols], block }
     }
 
+    /// A nest with the last of `dims` as columns (if `has_cols`), the one before as rows, and blocks that serve any part.
+    pub(super) fn of_rows(dims: &[i64], has_cols: bool) -> Self {
+        let col = dims.len().checked_sub(1).filter(|_| has_cols);
+        let row = col.unwrap_or(dims.len()).checked_sub(1);
+        let extent = [row, col].map(|d| d.map_or(1, |d| dims[d]));
+        let block = if extent[1] <= BLOCK / 2 {
+            [extent[0].min(BLOCK / extent[1].max(1)), extent[1]]
+        } else {
+            [1, extent[1].min(BLOCK)]
+        };
+        Self { outer: (0..row.unwrap_or(0)).collect(), row, col, extent, block }
+    }
+
     /// Most elements of a block.
     pub(super) fn width(&self) -> usize {
         (self.block[0] * self.block[1]).max(1) as usize

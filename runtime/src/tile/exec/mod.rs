@@ -19,11 +19,13 @@ mod ops;
 mod plan;
 mod reduce;
 mod scratch;
+mod window;
 
 pub use drive::run;
 pub use isa::TileIsa;
 pub use plan::{ConcreteAccess, TilePlan};
 pub use scratch::TileScratch;
+pub use window::{Rows, WindowPlan, Windows};
 
 /// Most elements of a block.
 const BLOCK: i64 = 512;

@@ -94,16 +94,41 @@ impl TilePlan {
         }
         let mut reads = check_reads(program, &dims, kept, reads, read_lens)?;
         let mut writes = check_writes(&dims, kept, writes, write_lens)?;
-        let mut named = vec![false; dims.len()];
-        for instr in program.body.iter().chain(&program.epilogue) {
-            if let Instr::Index { dim } = *instr {
-                named[usize::from(dim)] = true;
-            }
-        }
+        let named = named(program, dims.len());
         let mut accesses: Vec<&mut Access> = reads.iter_mut().chain(&mut writes).collect();
         let loops = Loops::new(&dims, kept, &named, &mut accesses);
         let (kind, kept) = choose(program, &reads, &writes, &loops);
         Ok(Self::assemble(program, &types, loops, (reads, writes), (kind, kept)))
+    }
+
+    /// As [`Self::new`] for a map whose blocks are parts of rows: the last dimension of `dims` is that of columns.
+    pub(super) fn of_rows(
+        program: &TileProgram,
+        dims: &[i64],
+        (reads, read_lens): (&[ConcreteAccess], &[usize]),
+        (write, write_len): (&ConcreteAccess, usize),
+    ) -> Result<Self, TileError> {
+        let elems: Vec<ElemType> = reads.iter().map(|a| a.elem).collect();
+        let types = check(program, dims.len(), &elems, &[write.elem])?;
+        let Some((last, cols)) = dims.len().checked_sub(1).zip(dims.last()) else {
+            return Err(TileError::Program("no loop dimension"));
+        };
+        if program.reduce_rank != 0 {
+            return Err(TileError::Program("reduces"));
+        }
+        check_shape(&mut dims.to_vec(), dims.len())?;
+        if dims.contains(&0) {
+            return Ok(Self::nothing());
+        }
+        let mut reads = check_reads(program, dims, dims.len(), reads, read_lens)?;
+        let mut writes = check_writes(dims, dims.len(), std::slice::from_ref(write), &[write_len])?;
+        let mut named = named(program, dims.len());
+        // Columns stay apart from rows.
+        named[last] = true;
+        let mut accesses: Vec<&mut Access> = reads.iter_mut().chain(&mut writes).collect();
+        let loops = Loops::new(dims, dims.len(), &named, &mut accesses);
+        let nest = Nest::of_rows(&loops.dims, *cols != 1);
+        Ok(Self::assemble(program, &types, loops, (reads, writes), (Kind::Map, nest)))
     }
 
     /// Whether running it does nothing because an extent is 0.
@@ -194,6 +219,17 @@ impl TilePlan {
             native: None,
         }
     }
+}
+
+/// Which of `rank` dimensions the instructions name.
+fn named(program: &TileProgram, rank: usize) -> Vec<bool> {
+    let mut named = vec![false; rank];
+    for instr in program.body.iter().chain(&program.epilogue) {
+        if let Instr::Index { dim } = *instr {
+            named[usize::from(dim)] = true;
+        }
+    }
+    named
 }
 
 /// Refuses negative extents and more points than can be counted.

@@ -2,6 +2,7 @@
 
 mod emit;
 mod folds;
+mod in_place;
 mod layout;
 mod math;
 mod narrow;

@@ -1,0 +1,228 @@
+//! Products, convolutions and attention: operands as views, results where they are needed, epilogues.
+
+use crate::harness::check;
+
+const SIZES: &[&[(&str, i64)]] = &[&[("N", 1), ("M", 1)], &[("N", 5), ("M", 2)], &[("N", 33), ("M", 17)]];
+
+#[test]
+fn elementwise_chains_become_epilogues() {
+    let steps = check(
+        "graph @g (%x: f32[2,N,6], %res: f32[N,2,4], %row: f32[N,1]) {
+           %w = const f32[6,4] splat 0.1
+           %bias = const f32[4] [1, 2, 3, 4]
+           %y = linear %x, %w, %bias
+           %g = gelu %y
+           %t = transpose %res {perm=[1,0,2]}
+           %a = add %g, %t
+           %b = mul %a, %row
+           return %b
+         }",
+        SIZES,
+    );
+    assert_eq!(steps.list(), "MatMul+");
+}
+
+#[test]
+fn one_of_two_products_takes_the_sum() {
+    let steps = check(
+        "graph @g (%x: f32[2,N,6], %w: f32[6,4], %v: f32[6,4]) {
+           %y = matmul %x, %w
+           %z = matmul %x, %v
+           %a = add %y, %z
+           %b = tanh %a
+           return %a, %b
+         }",
+        SIZES,
+    );
+    assert_eq!(steps.list(), "MatMul MatMul+ Tile");
+}
+
+#[test]
+fn batched_products_with_broadcast_factors() {
+    let steps = check(
+        "graph @g (%x: f32[2,1,N,6], %y: f32[3,6,M], %v: f32[6], %w: f32[6,5], %z: f32[2,3,N,M]) {
+           %a = matmul %x, %y
+           %b = sub %a, %z
+           %c = linear %v, %w
+           %d = matmul %x, %w
+           return %b, %c, %d
+         }",
+        SIZES,
+    );
+    assert_eq!(steps.list(), "MatMul+ MatMul MatMul");
+}
+
+#[test]
+fn the_output_of_a_batched_product_is_written_in_the_order_that_follows() {
+    let steps = check(
+        "graph @g (%p: f32[2,3,N,M], %v: f32[2,M,3,4], %w: f32[12,5]) {
+           %t = transpose %v {perm=[0,2,1,3]}
+           %a = matmul %p, %t
+           %b = transpose %a {perm=[0,2,1,3]}
+           %c = reshape %b {shape=[2,N,12]}
+           %d = matmul %c, %w
+           return %d
+         }",
+        SIZES,
+    );
+    assert_eq!(steps.list(), "MatMul MatMul");
+}
+
+#[test]
+fn other_element_types() {
+    check(
+        "graph @g (%x: f16[2,N,6], %w: f16[6,4], %b: f16[4], %d: f64[2,N,6], %e: f64[6,4], %f: f64[4], %i: i32[N,3], %j: i32[3,2], %v: f64[6]) {
+           %a = linear %x, %w, %b
+           %n = neg %a
+           %c = linear %d, %e, %f
+           %k = matmul %i, %j
+           %l = neg %k
+           %o = linear %v, %e, %f
+           return %n, %c, %l, %o
+         }",
+        SIZES,
+    );
+}
+
+#[test]
+fn convolutions_take_residuals_and_activations() {
+    let conv = "strides=[1,1], dilations=[1,1], pads=[1,1,1,1], groups=1, layout=\"nhwc\"";
+    let steps = check(
+        &format!(
+            "graph @g (%x: f32[2,N,M,3]) {{
+               %w = const f32[3,3,3,3] splat 0.1
+               %b = const f32[3] [1, -2, 0.5]
+               %zero = const f32[] [0]
+               %y = conv %x, %w, %b {{{conv}}}
+               %r = max %y, %zero
+               %z = conv %r, %w {{{conv}}}
+               %s = add %z, %x
+               %t = max %s, %zero
+               return %t
+             }}"
+        ),
+        SIZES,
+    );
+    // The first result is computed in the middle of the second input; only borders are filled.
+    assert_eq!(steps.list(), "Tile Tile Copy Conv+ Tile Tile Conv+");
+}
+
+#[test]
+fn general_convolutions_and_pools_read_views() {
+    check(
+        "graph @g (%x: f32[N,2,8,8], %w: f32[4,1,3,3], %b: f32[4]) {
+           %t = transpose %x {perm=[0,1,3,2]}
+           %y = conv %t, %w, %b {strides=[1,2], dilations=[1,1], pads=[1,0,0,1], groups=2}
+           %p = max_pool %y {kernel=[2,2], strides=[2,1], dilations=[1,1], pads=[0,1,1,0], ceil=0}
+           %n = neg %p
+           return %n
+         }",
+        SIZES,
+    );
+}
+
+#[test]
+fn pools_and_norms_read_and_write_strided() {
+    let steps = check(
+        "graph @g (%x: f32[2,8,8,6], %s: f32[3]) {
+           %a = slice %x {starts=[0,0,0,3], sizes=[2,8,8,3], steps=[1,1,1,1]}
+           %p = avg_pool %a {kernel=[2,2], strides=[2,2], dilations=[1,1], pads=[0,0,0,0], include_pad=0, ceil=0, layout=\"nhwc\"}
+           %l = layer_norm %a, %s {epsilon=1e-5}
+           %q = softmax %p
+           %c = concat %p, %q {axis=3}
+           return %l, %c
+         }",
+        &[&[]],
+    );
+    assert_eq!(steps.list(), "Pool LayerNorm Softmax Copy");
+}
+
+#[test]
+fn attention_is_one_step_between_products() {
+    let steps = check(
+        "graph @g (%x: f32[2,N,8], %mask: f32[2,1,1,N]) {
+           %wq = const f32[8,8] splat 0.1
+           %wk = const f32[8,4] splat 0.2
+           %b = const f32[8] [1, 2, 3, 4, 5, 6, 7, 8]
+           %y = linear %x, %wq, %b
+           %q = reshape %y {shape=[2,N,4,2]}
+           %qt = transpose %q {perm=[0,2,1,3]}
+           %z = linear %x, %wk
+           %k = reshape %z {shape=[2,N,2,2]}
+           %kt = transpose %k {perm=[0,2,1,3]}
+           %a = attention %qt, %kt, %kt, %mask {scale=0.5}
+           %t = transpose %a {perm=[0,2,1,3]}
+           %r = reshape %t {shape=[2,N,8]}
+           %o = linear %r, %wq, %b
+           %s = add %o, %x
+           return %s
+         }",
+        SIZES,
+    );
+    assert_eq!(steps.list(), "MatMul MatMul Attention MatMul+");
+}
+
+#[test]
+fn attention_over_a_cache_with_turned_keys() {
+    let steps = check(
+        "graph @g (%past: f32[1,2,N,4], %x: f32[1,M,8], %cos: f32[M,4], %sin: f32[M,4], %h: f16[1,2,M,4]) {
+           %w = const f32[8,8] splat 0.1
+           %y = linear %x, %w
+           %r = reshape %y {shape=[1,M,2,4]}
+           %t = transpose %r {perm=[0,2,1,3]}
+           %k = rope %t, %cos, %sin
+           %present = concat %past, %k {axis=2}
+           %a = attention %t, %present, %present {scale=1, zero_masked=1}
+           %b = attention %h, %h, %h {scale=1}
+           return %a, %present, %b
+         }",
+        SIZES,
+    );
+    assert_eq!(steps.list(), "MatMul Tile Copy Attention Copy Copy Copy Attention Copy");
+}
+
+#[test]
+fn convolutions_that_pad_one_value_alike_share_it() {
+    let conv = "strides=[1,1], dilations=[1,1], groups=1, layout=\"nhwc\"";
+    let steps = check(
+        &format!(
+            "graph @g (%x: f32[2,N,M,3], %zero: f32[]) {{
+               %w = const f32[4,3,3,3] splat 0.1
+               %e = exp %x
+               %a = conv %e, %w {{{conv}, pads=[1,1,1,1]}}
+               %b = conv %e, %w {{{conv}, pads=[2,1,1,1]}}
+               %c = conv %e, %w {{{conv}, pads=[1,1,1,1]}}
+               %d = pad %a, %zero {{before=[0,1,0,0], after=[0,0,2,0]}}
+               %f = add %e, %x
+               return %b, %c, %d, %f
+             }}"
+        ),
+        SIZES,
+    );
+    assert_eq!(steps.list(), "Tile Tile Tile Conv Tile Tile Tile Copy Conv Conv Copy Copy Tile");
+}
+
+#[test]
+fn epilogues_reach_through_reshapes_of_the_rows() {
+    let steps = check(
+        "graph @g (%x: f32[2,N,6], %res: f32[2,N,4], %row: f32[2,1,4], %s: f32[N,2]) {
+           %w = const f32[6,4] splat 0.1
+           %b = const f32[4] [1, 2, 3, 4]
+           %r = reshape %x {shape=[2*N,6]}
+           %y = linear %r, %w, %b
+           %z = reshape %y {shape=[2,N,4]}
+           %g = gelu %z
+           %a = add %g, %res
+           %k = linear %r, %w
+           %l = reshape %k {shape=[2,N,4]}
+           %m = mul %l, %row
+           %v = const f32[2,4] splat 0.3
+           %n = matmul %s, %v
+           %o = reshape %n {shape=[N,2,2]}
+           %p = neg %o
+           return %a, %m, %p
+         }",
+        SIZES,
+    );
+    assert_eq!(steps.list(), "MatMul+ MatMul Tile MatMul Tile");
+}
