@@ -136,11 +136,14 @@ fn benches() -> Vec<Bench> {
     let mut all = Vec::new();
     for n in [1 << 10, 1 << 14, 1 << 20] {
         all.push(flat("add+relu", add_relu, n, Some(plain::sums)));
-        all.push(flat("chain of 6", chain, n, None));
+        all.push(flat("chain of 6", chain, n, Some(plain::chains)));
         all.push(flat("exp", exp, n, Some(plain::exps)));
         all.push(flat("gelu (erf)", gelu_erf, n, Some(plain::gelus_erf)));
         all.push(flat("gelu (tanh)", gelu_tanh, n, Some(plain::gelus_tanh)));
     }
+    // Far more than any cache: what remains is the speed of memory.
+    all.push(flat("add+relu", add_relu, 1 << 23, Some(plain::sums)));
+    all.push(flat("chain of 6", chain, 1 << 23, Some(plain::chains)));
     for cols in [16, 48, 768] {
         let rows = (1 << 16) / cols;
         let name = match cols {

@@ -12,7 +12,7 @@ use autoglm_runtime::program::{
 };
 use autoglm_runtime::session::{Session, SessionOptions};
 use autoglm_runtime::tensor::HostTensor;
-use autoglm_runtime::tile::native::{CodeCache, CodeProvider, LoopSpec, Operand, Step};
+use autoglm_runtime::tile::native::{CodeCache, CodeCounts, CodeProvider, Declined, LoopSpec, Operand, Step};
 use autoglm_runtime::tile::testing::checks::{self, LENGTHS, Tally};
 use autoglm_runtime::tile::testing::{Case, LANES, Recipe, Style};
 use autoglm_runtime::tile::{
@@ -57,6 +57,19 @@ fn programs_with_float_sums_agree_within_rounding() {
     let Some(code) = code() else { return };
     let recipe = Recipe { style: Style::Tame, ..RECIPE };
     assert_compiled(&checks::random(&code, &recipe, 90_000..91_000), 250);
+}
+
+#[test]
+fn outputs_over_arguments_and_parts_of_values_agree() {
+    let Some(code) = code() else { return };
+    assert_compiled(&checks::shared(&code, &RECIPE, 40_000..42_500), 200);
+}
+
+/// Also the element types that need tables or rounding.
+#[test]
+fn programs_of_every_type_agree_or_are_declined() {
+    let Some(code) = code() else { return };
+    checks::random(&code, &Recipe::new(Style::Wild, 2000), 0..400);
 }
 
 #[test]
@@ -173,21 +186,27 @@ fn malformed_specs_are_declined() {
     }
 }
 
-/// An engine of one loop over `x[n]`: `y = max(x * x - 2, 0)`.
-fn engine() -> Engine {
+/// An engine of `count` equal loops over `x[n]`, one behind the other: `y = max(x * x - 2, 0)`.
+fn engine(count: u32) -> Engine {
     let access = || Access { offset: 1, strides: vec![2] };
     let constant = |x: f32| Instr::Const { lane: Lane::F32, bits: u64::from(x.to_bits()) };
+    let input = Value { elem: F32, dims: vec![0], storage: Storage::Input(0) };
+    let step = |i| ProgramStep {
+        kind: StepKind::Tile { tile: 0, dims: vec![0], reads: vec![access()], writes: vec![access()] },
+        args: vec![i],
+        outs: vec![i + 1],
+        name: format!("square {i}"),
+    };
     let program = Program {
         inputs: vec![Port { name: "x".into(), value: 0, dim_names: vec!["n".into()] }],
-        outputs: vec![Port { name: "y".into(), value: 1, dim_names: vec!["n".into()] }],
+        outputs: vec![Port { name: "y".into(), value: count, dim_names: vec!["n".into()] }],
         shape: ShapeProgram {
             ops: vec![ShapeOp::InputDim { input: 0, axis: 0 }, ShapeOp::Const(0), ShapeOp::Const(1)],
             guards: vec![],
         },
-        values: vec![
-            Value { elem: F32, dims: vec![0], storage: Storage::Input(0) },
-            Value { elem: F32, dims: vec![0], storage: Storage::Temp },
-        ],
+        values: std::iter::once(input)
+            .chain((0..count).map(|_| Value { elem: F32, dims: vec![0], storage: Storage::Temp }))
+            .collect(),
         tiles: vec![TileProgram {
             body: vec![
                 Instr::Load { arg: 0 },
@@ -200,12 +219,7 @@ fn engine() -> Engine {
             ],
             ..TileProgram::default()
         }],
-        steps: vec![ProgramStep {
-            kind: StepKind::Tile { tile: 0, dims: vec![0], reads: vec![access()], writes: vec![access()] },
-            args: vec![0],
-            outs: vec![1],
-            name: "square".into(),
-        }],
+        steps: (0..count).map(step).collect(),
     };
     let side = |name: &str| TensorSignature { name: name.into(), elem: F32 as u32, dims: vec!["n".into()] };
     let manifest = Manifest { inputs: vec![side("x")], outputs: vec![side("y")], ..Manifest::default() };
@@ -213,28 +227,66 @@ fn engine() -> Engine {
     Engine::from_bytes(Arc::from(bytes)).unwrap()
 }
 
-#[test]
-fn sessions_compile_long_loops_once() {
-    let Ok(compiler) = Cranelift::for_host() else { return };
-    let code: Arc<dyn CodeProvider> = Arc::new(compiler);
-    let run = |session: &mut Session, n: usize| {
-        let x: Vec<u8> = (0..n).flat_map(|i| ((i % 57) as f32 / 9.0 - 3.0).to_ne_bytes()).collect();
-        let x = HostTensor::from_bytes(F32, &[n], &x).unwrap();
-        session.run_alloc(&[x.as_ref()]).unwrap()[0].bytes.to_vec()
-    };
-    let options = |code| SessionOptions { threads: 2, code, ..SessionOptions::default() };
-    let mut with = Session::new(engine(), options(Some(code.clone()))).unwrap();
-    let mut without = Session::new(engine(), options(None)).unwrap();
-    for (n, compiled) in [(100_003, 1), (1 << 16, 1), (40, 0)] {
-        assert_eq!(run(&mut with, n), run(&mut without, n), "{n}");
-        let loops = |session: &Session| session.last_plan().unwrap().loops();
-        assert_eq!((loops(&with).compiled, loops(&with).interpreted), (compiled, 1 - compiled), "{n}");
-        assert_eq!((loops(&without).compiled, loops(&without).interpreted), (0, 1));
+/// Cranelift for loops that execute 7000 element-instructions in a run: 1000 elements of [`engine`]'s.
+#[derive(Debug)]
+struct From7000(Cranelift);
+
+impl CodeProvider for From7000 {
+    fn worth(&self, _: &LoopSpec) -> u64 {
+        7000
     }
-    assert_eq!((with.code_counts().functions, without.code_counts().functions), (1, 0));
-    let scalar = SessionOptions { isa: Some(Isa::Scalar), ..options(Some(code)) };
-    let mut scalar = Session::new(engine(), scalar).unwrap();
-    run(&mut scalar, 1 << 16);
-    let expected = usize::from(!cfg!(target_arch = "x86_64"));
-    assert_eq!(scalar.code_counts().functions, expected, "portable code was asked for");
+
+    fn compile(&self, spec: &LoopSpec) -> Result<Vec<u8>, Declined> {
+        self.0.compile(spec)
+    }
+}
+
+fn run(session: &mut Session, n: usize) -> Vec<u8> {
+    let x: Vec<u8> = (0..n).flat_map(|i| ((i % 57) as f32 / 9.0 - 3.0).to_ne_bytes()).collect();
+    let x = HostTensor::from_bytes(F32, &[n], &x).unwrap();
+    session.run_alloc(&[x.as_ref()]).unwrap()[0].bytes.to_vec()
+}
+
+fn session(count: u32, isa: Option<Isa>, code: &[Arc<dyn CodeProvider>]) -> Session {
+    let options = SessionOptions { threads: 2, isa, code: code.to_vec(), ..SessionOptions::default() };
+    Session::new(engine(count), options).unwrap()
+}
+
+#[test]
+fn sessions_compile_loops_whose_work_in_a_run_pays_for_it() {
+    let Ok(compiler) = Cranelift::for_host() else { return };
+    let code: [Arc<dyn CodeProvider>; 1] = [Arc::new(From7000(compiler))];
+    for (count, n, compiles) in [(1, 999, false), (1, 1000, true), (12, 83, false), (12, 84, true)] {
+        let mut with = session(count, None, &code);
+        let mut without = session(count, None, &[]);
+        assert_eq!(run(&mut with, n), run(&mut without, n), "{count} of {n}");
+        let counts = |session: &Session| {
+            let loops = session.last_plan().unwrap().loops();
+            (loops.compiled, loops.interpreted, session.code_counts().functions)
+        };
+        let all = count as usize;
+        assert_eq!(counts(&with), if compiles { (all, 0, 1) } else { (0, all, 0) }, "{count} of {n}");
+        assert_eq!(counts(&without), (0, all, 0));
+    }
+}
+
+/// A shape is run by the same code whatever was run before.
+#[test]
+fn sessions_do_not_compile_short_loops_because_a_long_one_was() {
+    let Ok(compiler) = Cranelift::for_host() else { return };
+    let mut session = session(1, None, &[Arc::new(From7000(compiler))]);
+    for (n, compiled) in [(2000, 1), (40, 0), (3000, 1)] {
+        run(&mut session, n);
+        assert_eq!(session.last_plan().unwrap().loops().compiled, compiled, "{n}");
+    }
+    assert_eq!(session.code_counts().functions, 1);
+}
+
+#[test]
+fn sessions_for_the_scalar_instruction_set_run_no_machine_code() {
+    let Ok(compiler) = Cranelift::for_host() else { return };
+    let mut scalar = session(1, Some(Isa::Scalar), &[Arc::new(Emitter), Arc::new(From7000(compiler))]);
+    run(&mut scalar, 1 << 21);
+    assert_eq!(scalar.last_plan().unwrap().loops().compiled, 0);
+    assert_eq!(scalar.code_counts(), CodeCounts::default());
 }

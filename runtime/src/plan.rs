@@ -10,8 +10,8 @@ use crate::program::{Access, Program, Reg, Step, StepKind, Storage, ValueId};
 use crate::shape;
 use crate::steps::{self, Call, PlanCx, Strided};
 use crate::tensor::{TensorRef, byte_len};
-use crate::tile::native::CodeCache;
-use crate::tile::{Instr, TileProgram};
+use crate::tile::native::{CodeCache, compile_loops};
+use crate::tile::{Instr, TileIsa, TileProgram};
 use std::sync::Arc;
 
 /// What a plan may ask for.
@@ -389,9 +389,9 @@ impl Plan {
         let sizes = Sizes::new(program, &regs, limits)?;
         check_inputs(program, &sizes, inputs)?;
         let memory = lay_out(program, &regs, &sizes, limits)?;
-        let cx = PlanCx { program, regs: &regs, sizes: &sizes, isa, workers, code };
+        let cx = PlanCx { program, regs: &regs, sizes: &sizes, isa, workers };
         let (mut scratch_bytes, mut work) = (0usize, 0u64);
-        let mut steps = Vec::with_capacity(program.steps.len());
+        let mut steps: Vec<PlannedStep> = Vec::with_capacity(program.steps.len());
         for step in &program.steps {
             let call = steps::resolve(step, &cx)?;
             work = work.saturating_add(call.work());
@@ -408,6 +408,9 @@ impl Plan {
             };
             scratch_bytes = scratch_bytes.max(total);
             steps.push(PlannedStep { call, parts, scratch });
+        }
+        if let Some(code) = code {
+            compile_loops(steps.iter_mut().filter_map(|step| step.call.nest()), code, TileIsa::from(isa));
         }
         let output_dims = program.outputs.iter().map(|port| sizes.dims(port.value).to_vec()).collect();
         Ok(Self { sizes, memory, steps, scratch_bytes, output_dims })

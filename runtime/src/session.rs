@@ -31,9 +31,9 @@ pub struct SessionOptions {
     pub max_outputs: u64,
     /// Most elementary operations of one run: an engine of a few bytes can ask for years of arithmetic.
     pub max_work: u64,
-    /// Who compiles the loops of `Tile` steps when a plan is made; without one they are interpreted. See
-    /// [`CodeProvider`] for what that trusts.
-    pub code: Option<Arc<dyn CodeProvider>>,
+    /// Who compiles the loops of `Tile` steps when a plan is made, in the order in which they are asked; without one they
+    /// are interpreted, as with [`Isa::Scalar`] here. See [`CodeProvider`] for what that trusts.
+    pub code: Vec<Arc<dyn CodeProvider>>,
 }
 
 impl Default for SessionOptions {
@@ -46,7 +46,7 @@ impl Default for SessionOptions {
             max_tensor: 1 << 40,
             max_outputs: 1 << 40,
             max_work: 1 << 56,
-            code: None,
+            code: Vec::new(),
         }
     }
 }
@@ -83,6 +83,7 @@ impl Session {
         }
         key_elems.sort_unstable();
         key_elems.dedup();
+        let compiles = !options.code.is_empty() && options.isa != Some(Isa::Scalar);
         Ok(Self {
             limits: Limits {
                 max_memory: options.max_memory,
@@ -95,7 +96,7 @@ impl Session {
             scratch: AlignedBuf::default(),
             bases: Bases::default(),
             key_elems,
-            code: options.code.clone().map(CodeCache::new),
+            code: compiles.then(|| CodeCache::new(options.code.clone())),
             engine,
             options,
         })

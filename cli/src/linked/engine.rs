@@ -16,7 +16,7 @@ use autoglm_runtime::engine::manifest::SymbolBound;
 use autoglm_runtime::program::{self, Program};
 use autoglm_runtime::session::{Session, SessionOptions};
 use autoglm_runtime::tensor::{HostTensor, TensorMut, TensorRef};
-use autoglm_runtime::tile::native::{CodeProvider, FirstOf};
+use autoglm_runtime::tile::native::CodeProvider;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -43,14 +43,12 @@ impl Native {
         }
         let isa = choose_isa(options.isa, Isa::is_available)?;
         let signature = signature(file.program());
-        // A machine that the compiler does not know has its loops interpreted.
-        let code = options.jit.then(|| {
-            let mut providers: Vec<Arc<dyn CodeProvider>> = vec![Arc::new(Emitter)];
-            if let Ok(compiler) = Cranelift::for_host() {
-                providers.push(Arc::new(compiler));
-            }
-            Arc::new(FirstOf(providers)) as Arc<dyn CodeProvider>
-        });
+        let mut code: Vec<Arc<dyn CodeProvider>> = Vec::new();
+        if options.jit {
+            code.push(Arc::new(Emitter));
+            // A machine that the compiler does not know has its loops interpreted.
+            code.extend(Cranelift::for_host().map(|compiler| Arc::new(compiler) as Arc<dyn CodeProvider>));
+        }
         let session = SessionOptions { threads: options.threads, isa, code, ..SessionOptions::default() };
         let session = Session::new(file, session).map_err(|e| run_error(&e))?;
         let source = source.map(Path::to_path_buf);

@@ -54,15 +54,11 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
         |values: &[ValueId]| values.iter().map(|v| cx.len(step, *v)).collect::<Result<Vec<_>, RunError>>();
     let reads = reads.iter().zip(&step.args).map(concrete).collect::<Result<Vec<_>, _>>()?;
     let writes = writes.iter().zip(&step.outs).map(concrete).collect::<Result<Vec<_>, _>>()?;
-    let mut plan = TilePlan::new(program, &dims, &reads, &writes, &lens(&step.args)?, &lens(&step.outs)?)
+    let plan = TilePlan::new(program, &dims, &reads, &writes, &lens(&step.args)?, &lens(&step.outs)?)
         .map_err(|e| footprint(step, e.to_string()))?;
     let kept = dims.len() - usize::from(program.reduce_rank);
     apart(step, &dims[..kept], &writes)?;
     let isa = TileIsa::from(cx.isa);
-    if let Some(code) = cx.code {
-        // A loop that is declined is interpreted, with the same results.
-        let _declined = plan.compile(code, isa);
-    }
     let instructions = program.body.len().max(1);
     let points = dims.iter().fold(instructions, |p, d| p.saturating_mul(usize::try_from(*d).unwrap_or(0)));
     let (name, args, outs) = (step.name.clone(), step.args.clone(), step.outs.clone());
@@ -94,6 +90,10 @@ impl Call for Tile {
 
     fn parts(&self, max: usize) -> usize {
         (self.points / POINTS_PER_WORKER + 1).min(max)
+    }
+
+    fn nest(&mut self) -> Option<&mut TilePlan> {
+        Some(&mut self.plan)
     }
 
     fn is_compiled(&self) -> Option<bool> {

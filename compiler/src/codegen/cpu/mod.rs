@@ -23,6 +23,9 @@ use cranelift_codegen::{Context, ir::Endianness};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use std::fmt;
 
+/// Element-instructions, for each eight instructions of a body, whose interpretation costs what compiling them does.
+const WORTH: u64 = 8 << 20;
+
 /// Compiles loops with Cranelift for the host.
 pub struct Cranelift {
     target: OwnedTargetIsa,
@@ -98,6 +101,10 @@ fn is_arithmetic_heavy(instr: &Instr) -> bool {
 }
 
 impl CodeProvider for Cranelift {
+    fn worth(&self, spec: &LoopSpec) -> u64 {
+        WORTH.saturating_mul(spec.body.len().max(8) as u64 / 8)
+    }
+
     fn compile(&self, spec: &LoopSpec) -> Result<Vec<u8>, Declined> {
         if cfg!(target_arch = "x86_64") && spec.isa == TileIsa::Scalar {
             return Err(Declined("the code would need AVX2"));

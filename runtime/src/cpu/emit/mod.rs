@@ -27,6 +27,9 @@ const MAX_OPS: usize = 4096;
 /// Most places on the stack, which must not step over its guard page.
 const MAX_SLOTS: usize = 96;
 
+/// Element-instructions, for each eight instructions of a body, whose interpretation costs what emitting them does.
+const WORTH: u64 = 1 << 20;
+
 /// Columns and bytes of a vector.
 const BYTES: i32 = 32;
 
@@ -35,6 +38,10 @@ const BYTES: i32 = 32;
 pub struct Emitter;
 
 impl CodeProvider for Emitter {
+    fn worth(&self, spec: &LoopSpec) -> u64 {
+        WORTH.saturating_mul(spec.body.len().max(8) as u64 / 8)
+    }
+
     fn compile(&self, spec: &LoopSpec) -> Result<Vec<u8>, Declined> {
         compile(spec)
     }

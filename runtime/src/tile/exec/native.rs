@@ -25,38 +25,56 @@ pub(super) struct Native {
 }
 
 impl TilePlan {
-    /// Replaces the interpretation of the body by a compiled loop for `isa`; says why where that is not possible.
-    pub fn compile(&mut self, code: &CodeCache, isa: TileIsa) -> Result<(), Declined> {
-        let nest = match &self.kind {
-            Kind::Map => &self.kept,
-            Kind::Across { reduced } => reduced,
-            Kind::Nothing | Kind::Copy { .. } => return Err(Declined("no arithmetic")),
-            Kind::Into { .. } => return Err(Declined("folds of one row into another")),
-        };
-        let columns = nest.extent[1];
-        if columns < COLUMNS {
+    /// The loop that can be compiled for `isa` instead of being interpreted; says why where that is not possible.
+    pub fn loop_spec(&self, isa: TileIsa) -> Result<LoopSpec, Declined> {
+        let nest = self.compiled_nest()?;
+        if nest.extent[1] < COLUMNS {
             return Err(Declined("too few columns"));
         }
         if self.reduced_points == 0 {
             return Err(Declined("an empty reduction"));
         }
-        let mut ops: Vec<&Op> =
-            [&self.body.once, &self.body.rect, &self.body.block].into_iter().flatten().collect();
-        ops.sort_by_key(|op| op.id);
+        spec(isa, &self.body_ops(), nest, self)
+    }
+
+    /// Element-instructions that one run executes in the loop.
+    pub fn loop_work(&self) -> u64 {
         let points: i64 = self.dims.iter().product();
-        let work = usize::try_from(points).unwrap_or(usize::MAX).saturating_mul(ops.len());
-        if !code.pays_for(work) {
-            return Err(Declined("too little work"));
-        }
-        let spec = spec(isa, &ops, nest, self)?;
+        u64::try_from(points).unwrap_or(0).saturating_mul(self.body_ops().len() as u64)
+    }
+
+    /// Replaces the interpretation of the body by a compiled loop for `isa`; says why where that is not possible or does
+    /// not pay. `work` is that of all loops of one run that have the same spec.
+    pub fn compile(&mut self, code: &CodeCache, isa: TileIsa, work: u64) -> Result<(), Declined> {
+        let spec = self.loop_spec(isa)?;
+        let function = code.get(&spec, work)?;
         let used = spec.reads.iter().chain(&spec.writes).map(|o| o.step != Step::Unused).collect();
-        let function = code.get(spec)?;
+        let nest = self.compiled_nest()?;
         let accesses = || self.reads.iter().chain(&self.writes);
         let bytes = |dim| accesses().map(|a| a.stride(dim).wrapping_mul(a.elem.size() as i64)).collect();
         let (row_steps, col_steps) = (bytes(nest.row), bytes(nest.col));
         self.body = Code::default();
         self.native = Some(Native { function, isa, row_steps, col_steps, used });
         Ok(())
+    }
+
+    /// The rows and columns that the body runs over.
+    fn compiled_nest(&self) -> Result<&Nest, Declined> {
+        match &self.kind {
+            _ if self.native.is_some() => Err(Declined("it is compiled")),
+            Kind::Map => Ok(&self.kept),
+            Kind::Across { reduced } => Ok(reduced),
+            Kind::Nothing | Kind::Copy { .. } => Err(Declined("no arithmetic")),
+            Kind::Into { .. } => Err(Declined("folds of one row into another")),
+        }
+    }
+
+    /// The instructions of the body in their order in the program.
+    fn body_ops(&self) -> Vec<&Op> {
+        let mut ops: Vec<&Op> =
+            [&self.body.once, &self.body.rect, &self.body.block].into_iter().flatten().collect();
+        ops.sort_by_key(|op| op.id);
+        ops
     }
 
     /// Whether [`Self::compile`] succeeded.

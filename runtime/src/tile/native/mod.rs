@@ -7,14 +7,15 @@
 
 mod cache;
 mod publish;
+mod select;
 
 pub use cache::{CodeCache, CodeCounts};
 pub use publish::Function;
+pub(crate) use select::compile_loops;
 
 use super::exec::TileIsa;
 use super::{Instr, Lane, Reduce};
 use crate::elem::ElemType;
-use std::sync::Arc;
 
 pub use super::exec::helpers::{Helper, binary_helper, unary_helper};
 
@@ -116,23 +117,10 @@ pub struct Declined(pub &'static str);
 /// and its own stack; which does not unwind; and which computes what [`super::scalar`] computes, sums and products of
 /// floats up to their order. No bytes of an engine file ever take this way.
 pub trait CodeProvider: Send + Sync + std::fmt::Debug {
+    /// How many element-instructions the loops of `spec` must execute in one run before machine code saves the time in
+    /// that very run that it takes to make it.
+    fn worth(&self, spec: &LoopSpec) -> u64;
+
     /// Machine code for a loop.
     fn compile(&self, spec: &LoopSpec) -> Result<Vec<u8>, Declined>;
-}
-
-/// Providers that are asked one after the other; the reason is the last one's.
-#[derive(Debug)]
-pub struct FirstOf(pub Vec<Arc<dyn CodeProvider>>);
-
-impl CodeProvider for FirstOf {
-    fn compile(&self, spec: &LoopSpec) -> Result<Vec<u8>, Declined> {
-        let mut why = Declined("no compiler");
-        for provider in &self.0 {
-            match provider.compile(spec) {
-                Ok(code) => return Ok(code),
-                Err(reason) => why = reason,
-            }
-        }
-        Err(why)
-    }
 }

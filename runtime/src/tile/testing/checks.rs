@@ -1,6 +1,7 @@
 //! What every provider of compiled loops has to get right. A check fails by panicking; loops that the provider
 //! declines are counted.
 
+use super::shared::{halves, in_place};
 use super::{BINARY, Case, LANES, Recipe, Rng, Style, UNARY, agree, case, number};
 use crate::elem::ElemType::{self, F32, F64, I64, U64};
 use crate::tile::native::{CodeCache, Declined};
@@ -58,6 +59,29 @@ pub fn random(code: &CodeCache, recipe: &Recipe<'_>, seeds: std::ops::Range<u64>
     for seed in seeds {
         let case = case(&mut Rng::new(seed), recipe);
         tally.check(&case, code, recipe.style, &format!("seed {seed}"));
+    }
+    tally
+}
+
+/// Random programs whose output lies over their arguments, or whose outputs are parts of one value.
+pub fn shared(code: &CodeCache, recipe: &Recipe<'_>, seeds: std::ops::Range<u64>) -> Tally {
+    let mut tally = Tally::default();
+    for seed in seeds {
+        let make = if seed % 2 == 0 { in_place } else { halves };
+        let Some(case) = make(&mut Rng::new(seed), recipe) else { continue };
+        let mut plan = case.plan();
+        if let Err(why) = plan.compile(code, TileIsa::detect(), u64::MAX) {
+            *tally.declined.entry(why.0).or_default() += 1;
+            continue;
+        }
+        let (slow, elem) = (case.slow(), case.case.writes[0].elem);
+        for parts in 1..=3 {
+            let fast = case.run(&plan, TileIsa::detect(), parts);
+            for (f, s) in fast.chunks(elem.size()).zip(slow.chunks(elem.size())) {
+                assert!(agree(elem, recipe.style, f, s), "seed {seed}, {parts} parts: {case:#?}");
+            }
+        }
+        tally.compiled += 1;
     }
     tally
 }

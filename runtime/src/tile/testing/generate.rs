@@ -225,7 +225,7 @@ fn reduces(rng: &mut Rng, style: Style, body: &[Lane]) -> Vec<Reduce> {
 }
 
 fn read_access(rng: &mut Rng, elem: ElemType, dims: &[i64]) -> (ConcreteAccess, usize) {
-    let mut strides = dense_permuted(rng, dims);
+    let mut strides = part_permuted(rng, dims);
     for stride in &mut strides {
         match rng.below(8) {
             0 | 1 => *stride = 0,
@@ -238,7 +238,7 @@ fn read_access(rng: &mut Rng, elem: ElemType, dims: &[i64]) -> (ConcreteAccess, 
 }
 
 fn write_access(rng: &mut Rng, elem: ElemType, dims: &[i64]) -> (ConcreteAccess, usize) {
-    let mut strides = dense_permuted(rng, dims);
+    let mut strides = part_permuted(rng, dims);
     let gap = if rng.below(4) == 0 { 2 } else { 1 };
     for stride in &mut strides {
         *stride *= if rng.below(6) == 0 { -gap } else { gap };
@@ -246,8 +246,9 @@ fn write_access(rng: &mut Rng, elem: ElemType, dims: &[i64]) -> (ConcreteAccess,
     place(rng, elem, strides, dims)
 }
 
-/// Strides of a dense tensor whose axes are often in another order than the loops.
-fn dense_permuted(rng: &mut Rng, dims: &[i64]) -> Vec<i64> {
+/// Strides of a tensor whose axes are often in another order than the loops, and sometimes longer: then the loops go
+/// through a part of it, as for slices, concatenations and halos.
+fn part_permuted(rng: &mut Rng, dims: &[i64]) -> Vec<i64> {
     let mut order: Vec<usize> = (0..dims.len()).collect();
     if rng.below(3) == 0 {
         for i in (1..order.len()).rev() {
@@ -258,7 +259,8 @@ fn dense_permuted(rng: &mut Rng, dims: &[i64]) -> Vec<i64> {
     let mut next = 1;
     for &d in order.iter().rev() {
         strides[d] = next;
-        next *= dims[d].max(1);
+        let around = if rng.below(4) == 0 { rng.below(3) as i64 } else { 0 };
+        next *= dims[d].max(1) + around;
     }
     strides
 }
@@ -268,7 +270,7 @@ fn place(rng: &mut Rng, elem: ElemType, strides: Vec<i64>, dims: &[i64]) -> (Con
         dims.iter().zip(&strides).map(|(e, s)| (s * sign * (e - 1).max(0)).max(0)).sum()
     };
     let below = span(-1);
-    let offset = below + rng.below(3) as i64;
+    let offset = below + rng.below(4) as i64;
     let len = offset + span(1) + 1 + rng.below(3) as i64;
     (ConcreteAccess { elem, offset, strides }, len as usize)
 }

@@ -4,6 +4,7 @@
 pub mod checks;
 mod generate;
 pub mod plain;
+pub mod shared;
 
 pub use generate::{BINARY, LANES, Recipe, Style, UNARY, case};
 
@@ -59,7 +60,7 @@ impl Case {
     /// The loop is not compiled.
     pub fn compiled(&self, code: &CodeCache, isa: TileIsa, parts: usize) -> Result<Vec<Vec<u8>>, Declined> {
         let mut plan = self.plan().unwrap();
-        plan.compile(code, isa)?;
+        plan.compile(code, isa, u64::MAX)?;
         Ok(self.run(&plan, isa, parts))
     }
 
@@ -70,7 +71,7 @@ impl Case {
     pub fn bind(&self, isa: TileIsa, code: Option<&CodeCache>) -> Result<Bound, Box<dyn std::error::Error>> {
         let mut plan = self.plan()?;
         if let Some(code) = code {
-            plan.compile(code, isa)?;
+            plan.compile(code, isa, u64::MAX)?;
         }
         let (inputs, outputs) = (self.inputs.clone(), self.outputs.clone());
         Ok(Bound { plan, isa, inputs, outputs, scratch: TileScratch::new() })

@@ -10,6 +10,15 @@ fn add_relu(a: f32, b: f32) -> f32 {
     if sum < 0.0 { 0.0 } else { sum }
 }
 
+/// Scale, shift, clip and gate `a`, and add `b`.
+#[inline(always)]
+fn chain(a: f32, b: f32) -> f32 {
+    let shifted = a * 0.17 + 0.5;
+    let raised = if shifted < 0.0 { 0.0 } else { shifted };
+    let gate = if raised > 1.0 { 1.0 } else { raised };
+    a * gate + b
+}
+
 #[inline(always)]
 fn gelu_erf(x: f32) -> f32 {
     0.5 * (x * (1.0 + m32::erf(x * std::f32::consts::FRAC_1_SQRT_2)))
@@ -46,6 +55,8 @@ macro_rules! loops {
 loops! {
     /// `max(a + b, 0)`.
     sums = |a, b| add_relu(a, b);
+    /// `a * min(max(0.17 * a + 0.5, 0), 1) + b`.
+    chains = |a, b| chain(a, b);
     /// `exp(a)`.
     exps = |a, _b| m32::exp(a);
     /// GELU of `a` by the error function.

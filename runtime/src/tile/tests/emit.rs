@@ -40,6 +40,12 @@ fn programs_of_every_type_agree_or_are_declined() {
 }
 
 #[test]
+fn outputs_over_arguments_and_parts_of_values_agree() {
+    let Some(code) = code() else { return };
+    assert_compiled(&checks::shared(&code, &RECIPE, 40_000..44_000), 300);
+}
+
+#[test]
 fn every_length_of_a_row() {
     let Some(code) = code() else { return };
     for n in 0..67 {
