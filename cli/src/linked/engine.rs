@@ -43,12 +43,7 @@ impl Native {
         }
         let isa = choose_isa(options.isa, Isa::is_available)?;
         let signature = signature(file.program());
-        let mut code: Vec<Arc<dyn CodeProvider>> = Vec::new();
-        if options.jit {
-            code.push(Arc::new(Emitter));
-            // A machine that the compiler does not know has its loops interpreted.
-            code.extend(Cranelift::for_host().map(|compiler| Arc::new(compiler) as Arc<dyn CodeProvider>));
-        }
+        let code = compilers(options.jit);
         let session = SessionOptions { threads: options.threads, isa, code, ..SessionOptions::default() };
         let session = Session::new(file, session).map_err(|e| run_error(&e))?;
         let source = source.map(Path::to_path_buf);
@@ -61,6 +56,17 @@ impl Native {
             outputs: Vec::new(),
         })
     }
+}
+
+/// Who compiles the loops of a session: nobody unless `jit` is set.
+pub(super) fn compilers(jit: bool) -> Vec<Arc<dyn CodeProvider>> {
+    let mut code: Vec<Arc<dyn CodeProvider>> = Vec::new();
+    if jit {
+        code.push(Arc::new(Emitter));
+        // A machine that the compiler does not know has its loops interpreted.
+        code.extend(Cranelift::for_host().map(|compiler| Arc::new(compiler) as Arc<dyn CodeProvider>));
+    }
+    code
 }
 
 /// The instruction set to run with, none for the best; an error if the machine lacks it.
