@@ -173,6 +173,8 @@ pub struct OpenOptions {
     pub threads: usize,
     /// Instructions to use.
     pub isa: Isa,
+    /// Compile loops.
+    pub jit: bool,
     /// Map the weights.
     pub mmap: bool,
     /// Check the hash of the weights.
@@ -196,6 +198,19 @@ pub struct Description {
     pub manifest: Vec<(String, String)>,
     /// Steps: kind, name, shapes as text.
     pub steps: Vec<[String; 3]>,
+}
+
+/// How the loops of a run are run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loops {
+    /// By machine code.
+    pub compiled: usize,
+    /// By the interpreter.
+    pub interpreted: usize,
+    /// Distinct functions that were compiled.
+    pub functions: usize,
+    /// Their length together.
+    pub code_bytes: usize,
 }
 
 /// What the value of a symbol may be, both ends included.
@@ -292,6 +307,9 @@ pub trait Engine {
 
     /// Floating-point operations of the matrix products and convolutions of one run over the bound inputs, if known.
     fn flops(&self) -> Option<f64>;
+
+    /// How the loops of one run over the bound inputs are run; `None` where there are no such loops.
+    fn loops(&self) -> Option<Loops>;
 }
 
 /// The compiler and the runtime.

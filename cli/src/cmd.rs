@@ -112,10 +112,23 @@ fn open_options(args: &EngineArgs, check_weights: bool) -> OpenOptions {
     OpenOptions {
         threads: resolve_threads(args.threads),
         isa: args.isa,
+        jit: !args.no_jit,
         mmap: !args.no_mmap,
         check_weights,
         interp: false,
     }
+}
+
+/// How the loops of the last run were run: `loops` of the report.
+fn loops_json(engine: &dyn Engine) -> Option<Value> {
+    engine.loops().map(|loops| {
+        json!({
+            "compiled": loops.compiled,
+            "interpreted": loops.interpreted,
+            "functions": loops.functions,
+            "code_bytes": loops.code_bytes,
+        })
+    })
 }
 
 /// How the engine runs, for the report.

@@ -137,6 +137,20 @@ fn bundles_raw_files_and_folders() {
 }
 
 #[test]
+fn loops_are_compiled_unless_told_otherwise() {
+    for command in [&["run"][..], &["bench", "-n", "1", "--warmup", "0"]] {
+        let line = [command, &["double", "-D", "batch=1", "-i", "x=ones"]].concat();
+        let loops = |line: &[&str]| json(&autoglm(line).unwrap(), "")["loops"].clone();
+        let interpreted = loops(&[&line[..], &["--no-jit"]].concat());
+        assert_eq!(
+            loops(&line),
+            json!({ "compiled": 1, "interpreted": 0, "functions": 1, "code_bytes": 64 })
+        );
+        assert_eq!((&interpreted["compiled"], &interpreted["interpreted"]), (&json!(0), &json!(1)));
+    }
+}
+
+#[test]
 fn bench_measures() {
     let ran = autoglm(&[
         "bench",

@@ -12,12 +12,13 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// How a command that is not run begins, and why it is not.
-const NOT_RUN: [(&str, &str); 11] = [
+const NOT_RUN: [(&str, &str); 12] = [
     ("sh testdata/digits/demo.sh", "builds with cargo; .ci/run runs it"),
     ("cargo test --workspace", "is what runs this test"),
     ("cargo test -p ", "is part of the former"),
     (".ci/run", "builds and tests everything"),
     ("cargo run --release -p autoglm-runtime --example ", "a release build and minutes of measurement"),
+    ("cargo run --release -p autoglm-compiler --example ", "a release build and minutes of measurement"),
     (
         "cargo run --release -- conformance target/",
         "needs the official cases, which are generated with Python",

@@ -31,7 +31,8 @@ fn inputs_and_outputs_that_do_not_fit_an_option() {
 
 #[test]
 fn the_interpreter_refuses_inputs_of_other_extents() {
-    let options = OpenOptions { threads: 1, isa: Isa::Auto, mmap: true, check_weights: false, interp: true };
+    let isa = Isa::Auto;
+    let options = OpenOptions { threads: 1, isa, jit: false, mmap: true, check_weights: false, interp: true };
     let mut engine = Linked.open(testdata("digits/digits.onnx").as_ref(), &options).unwrap();
     let x = Array::new(autoglm_runtime::elem::ElemType::F32, vec![1, 1, 8, 9], vec![0; 288]).unwrap();
     engine.bind(vec![x]).unwrap();

@@ -10,7 +10,8 @@ use crate::program::{Access, Program, Reg, Step, StepKind, Storage, ValueId};
 use crate::shape;
 use crate::steps::{self, Call, PlanCx, Strided};
 use crate::tensor::{TensorRef, byte_len};
-use crate::tile::{Instr, TileProgram};
+use crate::tile::native::{CodeCache, compile_loops};
+use crate::tile::{Instr, TileIsa, TileProgram};
 use std::sync::Arc;
 
 /// What a plan may ask for.
@@ -343,6 +344,26 @@ pub(crate) struct PlannedStep {
     pub(crate) scratch: usize,
 }
 
+/// What a plan is made for.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// The instruction set to use.
+    pub isa: Isa,
+    /// How many threads will run the plan.
+    pub workers: usize,
+    /// Compiles the loops; without it they are interpreted.
+    pub code: Option<&'a CodeCache>,
+}
+
+/// How the loop nests of a plan are run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoopCounts {
+    /// By machine code.
+    pub compiled: usize,
+    /// By the interpreter.
+    pub interpreted: usize,
+}
+
 /// A program specialised for concrete input shapes.
 pub struct Plan {
     sizes: Sizes,
@@ -354,14 +375,14 @@ pub struct Plan {
 
 impl Plan {
     /// Makes a plan for inputs of these shapes. Of their contents only the elements that the shape program reads
-    /// matter. `workers` is how many threads will run it.
+    /// matter.
     pub fn new(
         program: &Arc<Program>,
         inputs: &[TensorRef<'_>],
         limits: &Limits,
-        isa: Isa,
-        workers: usize,
+        target: &Target<'_>,
     ) -> Result<Self, RunError> {
+        let Target { isa, workers, code } = *target;
         let mut regs = Vec::with_capacity(program.shape.ops.len());
         shape::evaluate(&program.shape, inputs, &mut regs)
             .map_err(|e| shape::explained(e, &program.inputs, inputs))?;
@@ -370,7 +391,7 @@ impl Plan {
         let memory = lay_out(program, &regs, &sizes, limits)?;
         let cx = PlanCx { program, regs: &regs, sizes: &sizes, isa, workers };
         let (mut scratch_bytes, mut work) = (0usize, 0u64);
-        let mut steps = Vec::with_capacity(program.steps.len());
+        let mut steps: Vec<PlannedStep> = Vec::with_capacity(program.steps.len());
         for step in &program.steps {
             let call = steps::resolve(step, &cx)?;
             work = work.saturating_add(call.work());
@@ -387,6 +408,9 @@ impl Plan {
             };
             scratch_bytes = scratch_bytes.max(total);
             steps.push(PlannedStep { call, parts, scratch });
+        }
+        if let Some(code) = code {
+            compile_loops(steps.iter_mut().filter_map(|step| step.call.nest()), code, TileIsa::from(isa));
         }
         let output_dims = program.outputs.iter().map(|port| sizes.dims(port.value).to_vec()).collect();
         Ok(Self { sizes, memory, steps, scratch_bytes, output_dims })
@@ -410,6 +434,15 @@ impl Plan {
     /// Arithmetic operations of the matrix products and convolutions of one run.
     pub fn flops(&self) -> u64 {
         self.steps.iter().fold(0, |sum, step| sum.saturating_add(step.call.flops()))
+    }
+
+    /// How many of its loop nests are compiled.
+    pub fn loops(&self) -> LoopCounts {
+        let mut counts = LoopCounts::default();
+        for compiled in self.steps.iter().filter_map(|step| step.call.is_compiled()) {
+            *(if compiled { &mut counts.compiled } else { &mut counts.interpreted }) += 1;
+        }
+        counts
     }
 
     /// Scratch bytes of all workers together.

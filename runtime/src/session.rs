@@ -6,15 +6,16 @@ use crate::cpu::features::Isa;
 use crate::engine::validate::is_integer;
 use crate::error::RunError;
 use crate::memory::{AlignedBuf, Bases, Memory};
-use crate::plan::{Limits, Plan};
+use crate::plan::{Limits, Plan, Target};
 use crate::program::{Port, ShapeOp};
 use crate::shape;
 use crate::tensor::{HostTensor, TensorMut, TensorRef, byte_len};
 use crate::threads::Pool;
-use std::sync::{Mutex, PoisonError};
+use crate::tile::native::{CodeCache, CodeCounts, CodeProvider};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// How a session runs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct SessionOptions {
     /// Number of threads, the calling one included; 0 takes as many as the process may use.
     pub threads: usize,
@@ -30,6 +31,9 @@ pub struct SessionOptions {
     pub max_outputs: u64,
     /// Most elementary operations of one run: an engine of a few bytes can ask for years of arithmetic.
     pub max_work: u64,
+    /// Who compiles the loops of `Tile` steps when a plan is made, in the order in which they are asked; without one they
+    /// are interpreted, as with [`Isa::Scalar`] here. See [`CodeProvider`] for what that trusts.
+    pub code: Vec<Arc<dyn CodeProvider>>,
 }
 
 impl Default for SessionOptions {
@@ -42,6 +46,7 @@ impl Default for SessionOptions {
             max_tensor: 1 << 40,
             max_outputs: 1 << 40,
             max_work: 1 << 56,
+            code: Vec::new(),
         }
     }
 }
@@ -59,6 +64,8 @@ pub struct Session {
     bases: Bases,
     /// Input elements that the shape program reads: input, flat index.
     key_elems: Vec<(u32, u32)>,
+    /// The compiled loops of all plans.
+    code: Option<CodeCache>,
 }
 
 impl Session {
@@ -76,6 +83,7 @@ impl Session {
         }
         key_elems.sort_unstable();
         key_elems.dedup();
+        let compiles = !options.code.is_empty() && options.isa != Some(Isa::Scalar);
         Ok(Self {
             limits: Limits {
                 max_memory: options.max_memory,
@@ -88,6 +96,7 @@ impl Session {
             scratch: AlignedBuf::default(),
             bases: Bases::default(),
             key_elems,
+            code: compiles.then(|| CodeCache::new(options.code.clone())),
             engine,
             options,
         })
@@ -111,6 +120,11 @@ impl Session {
     /// Number of plans kept at present.
     pub fn cached_plans(&self) -> usize {
         self.plans.entries.len()
+    }
+
+    /// How many distinct loops were compiled for the plans made so far.
+    pub fn code_counts(&self) -> CodeCounts {
+        self.code.as_ref().map(CodeCache::counts).unwrap_or_default()
     }
 
     /// Extents of the outputs for these inputs.
@@ -192,8 +206,12 @@ impl Session {
         if let Some(at) = self.plans.find() {
             return Ok(at);
         }
-        let isa = self.options.isa.unwrap_or_else(Isa::detect);
-        let plan = Plan::new(program, inputs, &self.limits, isa, self.pool.workers())?;
+        let target = Target {
+            isa: self.options.isa.unwrap_or_else(Isa::detect),
+            workers: self.pool.workers(),
+            code: self.code.as_ref(),
+        };
+        let plan = Plan::new(program, inputs, &self.limits, &target)?;
         Ok(self.plans.insert(plan))
     }
 }

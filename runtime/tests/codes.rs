@@ -46,7 +46,7 @@ fn top_k(k: u32, elem: ElemType) -> Program {
 #[test]
 fn steps_that_do_not_fit_or_have_no_executor() {
     let options = SessionOptions { threads: 1, ..SessionOptions::default() };
-    assert_eq!(run_code(|_| top_k(2, ElemType::Bool), options), "E0599");
+    assert_eq!(run_code(|_| top_k(2, ElemType::Bool), options.clone()), "E0599");
     assert_eq!(run_code(|_| top_k(0, ElemType::Bool), options), "E0608");
 }
 

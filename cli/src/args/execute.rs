@@ -43,6 +43,9 @@ pub struct EngineArgs {
     /// Instructions to use
     #[arg(long, value_enum, default_value_t = Isa::Auto, env = "AUTOGLM_ISA", value_name = "ISA")]
     pub isa: Isa,
+    /// Interpret all loops instead of compiling the long ones when the shapes are known
+    #[arg(long)]
+    pub no_jit: bool,
     /// Read the weights into memory instead of mapping the file
     #[arg(long)]
     pub no_mmap: bool,

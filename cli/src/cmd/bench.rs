@@ -1,6 +1,6 @@
 //! `autoglm bench`
 
-use super::{Ctx, execution_json, named_outputs, open_options};
+use super::{Ctx, execution_json, loops_json, named_outputs, open_options};
 use crate::args::BenchArgs;
 use crate::backend::{Engine, OpenOptions};
 use crate::codes;
@@ -42,6 +42,7 @@ pub(super) fn run(ctx: &mut Ctx<'_>, args: &BenchArgs) -> Result<Option<Report>,
     let mut report = Report::new();
     report.set("assumed", notes);
     report.set("execution", execution_json(engine.as_ref()));
+    report.set("loops", loops_json(engine.as_ref()));
     show(&mut report, &samples, args, options.threads, load, first)?;
     if let Some(flops) = engine.flops() {
         show_rate(&mut report, &samples, flops, &options);

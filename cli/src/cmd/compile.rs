@@ -45,7 +45,9 @@ pub(super) fn run(ctx: &mut Ctx<'_>, args: &CompileArgs) -> Result<Report, CliEr
             return Ok(report);
         }
     }
-    let options = OpenOptions { threads: 1, isa: Isa::Auto, mmap: true, check_weights: false, interp: false };
+    let isa = Isa::Auto;
+    let options =
+        OpenOptions { threads: 1, isa, jit: false, mmap: true, check_weights: false, interp: false };
     let mut engine = ctx.open(output, &options)?;
     let planned = describe::plan(engine.as_mut(), &[])?;
     let description = engine.describe();

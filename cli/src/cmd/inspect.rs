@@ -8,7 +8,9 @@ use crate::report::{Report, Table};
 use serde_json::{Value, json};
 
 pub(super) fn run(ctx: &mut Ctx<'_>, args: &InspectArgs) -> Result<Report, CliError> {
-    let options = OpenOptions { threads: 1, isa: Isa::Auto, mmap: true, check_weights: false, interp: false };
+    let isa = Isa::Auto;
+    let options =
+        OpenOptions { threads: 1, isa, jit: false, mmap: true, check_weights: false, interp: false };
     let mut engine = ctx.open(&args.engine, &options)?;
     let description = engine.describe();
     let planned = describe::plan(engine.as_mut(), &args.dims)?;

@@ -1,6 +1,6 @@
 //! `autoglm run`
 
-use super::{Ctx, execution_json, named_outputs, open_options};
+use super::{Ctx, execution_json, loops_json, named_outputs, open_options};
 use crate::args::RunArgs;
 use crate::codes;
 use crate::error::{CliError, Exit, escape};
@@ -37,6 +37,7 @@ pub(super) fn run(ctx: &mut Ctx<'_>, args: &RunArgs) -> Result<Report, CliError>
         let labels: Vec<&str> = labels.as_deref().unwrap_or_default().lines().collect();
         show_top(&mut report, &outputs, k, &labels)?;
     }
+    report.set("loops", loops_json(engine.as_ref()));
     if args.timing {
         show_timing(&mut report, load, time);
     }

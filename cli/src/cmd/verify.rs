@@ -1,6 +1,6 @@
 //! `autoglm verify`
 
-use super::{Ctx, execution_json, named_outputs, open_options};
+use super::{Ctx, execution_json, loops_json, named_outputs, open_options};
 use crate::args::VerifyArgs;
 use crate::backend::{Engine, OpenOptions, Signature, Tap};
 use crate::codes;
@@ -30,6 +30,7 @@ pub(super) fn run(ctx: &mut Ctx<'_>, args: &VerifyArgs) -> Result<Report, CliErr
     let tolerance = Tolerance { atol: args.atol, rtol: args.rtol, min_cosine: args.min_cosine };
     engine.bind(inputs.clone())?;
     engine.run()?;
+    report.set("loops", loops_json(engine.as_ref()));
     let ours = named_outputs(engine.as_mut())?;
 
     let mut reference = None;

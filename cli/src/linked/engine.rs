@@ -3,18 +3,22 @@
 use super::{port_dim, run_error, taps};
 use crate::args::Isa as IsaArg;
 use crate::backend::{
-    Description, Engine, Execution, MemoryUse, OpenOptions, Port, Signature, SymbolRange, Taps,
+    Description, Engine, Execution, Loops, MemoryUse, OpenOptions, Port, Signature, SymbolRange, Taps,
 };
 use crate::codes;
 use crate::error::{CliError, Exit};
 use crate::tensor::Array;
+use autoglm_compiler::codegen::cpu::Cranelift;
+use autoglm_runtime::cpu::emit::Emitter;
 use autoglm_runtime::cpu::features::Isa;
 use autoglm_runtime::engine::Engine as EngineFile;
 use autoglm_runtime::engine::manifest::SymbolBound;
 use autoglm_runtime::program::{self, Program};
 use autoglm_runtime::session::{Session, SessionOptions};
 use autoglm_runtime::tensor::{HostTensor, TensorMut, TensorRef};
+use autoglm_runtime::tile::native::CodeProvider;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A loaded engine with the buffers of its inputs and outputs.
 pub(super) struct Native {
@@ -39,7 +43,8 @@ impl Native {
         }
         let isa = choose_isa(options.isa, Isa::is_available)?;
         let signature = signature(file.program());
-        let session = SessionOptions { threads: options.threads, isa, ..SessionOptions::default() };
+        let code = compilers(options.jit);
+        let session = SessionOptions { threads: options.threads, isa, code, ..SessionOptions::default() };
         let session = Session::new(file, session).map_err(|e| run_error(&e))?;
         let source = source.map(Path::to_path_buf);
         Ok(Native {
@@ -51,6 +56,17 @@ impl Native {
             outputs: Vec::new(),
         })
     }
+}
+
+/// Who compiles the loops of a session: nobody unless `jit` is set.
+pub(super) fn compilers(jit: bool) -> Vec<Arc<dyn CodeProvider>> {
+    let mut code: Vec<Arc<dyn CodeProvider>> = Vec::new();
+    if jit {
+        code.push(Arc::new(Emitter));
+        // A machine that the compiler does not know has its loops interpreted.
+        code.extend(Cranelift::for_host().map(|compiler| Arc::new(compiler) as Arc<dyn CodeProvider>));
+    }
+    code
 }
 
 /// The instruction set to run with, none for the best; an error if the machine lacks it.
@@ -136,6 +152,17 @@ impl Engine for Native {
             manifest: facts,
             steps: program.steps.iter().map(step).collect(),
         }
+    }
+
+    fn loops(&self) -> Option<Loops> {
+        let plan = self.session.last_plan()?.loops();
+        let code = self.session.code_counts();
+        Some(Loops {
+            compiled: plan.compiled,
+            interpreted: plan.interpreted,
+            functions: code.functions,
+            code_bytes: code.code_bytes,
+        })
     }
 
     fn execution(&self) -> Option<Execution> {

@@ -1,7 +1,7 @@
 //! A model in the reference interpreter.
 
 use super::signature;
-use crate::backend::{Description, Engine, Execution, MemoryUse, Signature, Tap, Taps};
+use crate::backend::{Description, Engine, Execution, Loops, MemoryUse, Signature, Tap, Taps};
 use crate::codes;
 use crate::error::{CliError, Exit};
 use crate::tensor::Array;
@@ -89,6 +89,10 @@ impl Engine for Interpreter {
     }
 
     fn flops(&self) -> Option<f64> {
+        None
+    }
+
+    fn loops(&self) -> Option<Loops> {
         None
     }
 }

@@ -4,6 +4,7 @@
 //! names of its values; the engine's own program then runs with these values as further outputs. A model, and an engine
 //! whose model gives another program, run as compiled with every named value as an output, without passes.
 
+use super::engine::compilers;
 use super::{all, engine_error, open_model, run_error};
 use crate::backend::{CompileRequest, OpenOptions, Tap, Taps};
 use crate::error::CliError;
@@ -112,8 +113,12 @@ fn run(
 ) -> Result<Vec<Tap>, CliError> {
     let places: BTreeMap<u32, usize> =
         engine.program().outputs.iter().enumerate().map(|(i, port)| (port.value, i)).collect();
-    let session =
-        SessionOptions { threads: options.threads, isa: options.isa.fixed(), ..SessionOptions::default() };
+    let session = SessionOptions {
+        threads: options.threads,
+        isa: options.isa.fixed(),
+        code: compilers(options.jit),
+        ..SessionOptions::default()
+    };
     let mut session = Session::new(engine, session).map_err(|e| run_error(&e))?;
     let refs: Vec<TensorRef<'_>> = inputs.iter().map(HostTensor::as_ref).collect();
     let outputs = session.run_alloc(&refs).map_err(|e| run_error(&e))?;

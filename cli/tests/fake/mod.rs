@@ -24,6 +24,7 @@ pub(crate) struct Fake;
 pub(crate) struct FakeEngine {
     signature: Signature,
     factor: f64,
+    jit: bool,
     x: Vec<Array>,
     y: Option<Array>,
 }
@@ -95,6 +96,11 @@ impl Engine for FakeEngine {
     fn flops(&self) -> Option<f64> {
         Some(6.0)
     }
+
+    fn loops(&self) -> Option<Loops> {
+        let compiled = usize::from(self.jit);
+        Some(Loops { compiled, interpreted: 1 - compiled, functions: compiled, code_bytes: 64 * compiled })
+    }
 }
 
 impl Backend for Fake {
@@ -130,7 +136,13 @@ impl Backend for Fake {
                 inputs: vec![port("x", ElemType::F32)],
                 outputs: vec![port("y:0", ElemType::BF16)],
             };
-            return Ok(Box::new(FakeEngine { signature, factor: 0.0, x: Vec::new(), y: None }));
+            return Ok(Box::new(FakeEngine {
+                signature,
+                factor: 0.0,
+                jit: options.jit,
+                x: Vec::new(),
+                y: None,
+            }));
         }
         // What `compile` wrote doubles.
         let made = std::fs::read_to_string(path).is_ok_and(|text| text.starts_with("engine of"));
@@ -146,7 +158,7 @@ impl Backend for Fake {
         };
         let signature =
             Signature { inputs: vec![port("x", ElemType::F32)], outputs: vec![port("y:0", ElemType::F32)] };
-        Ok(Box::new(FakeEngine { signature, factor, x: Vec::new(), y: None }))
+        Ok(Box::new(FakeEngine { signature, factor, jit: options.jit, x: Vec::new(), y: None }))
     }
 
     fn check(&self, request: &CompileRequest) -> Result<Vec<CliError>, CliError> {

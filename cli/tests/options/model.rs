@@ -43,3 +43,25 @@ pub(crate) fn binary(op: &str, external: Option<&str>) -> Vec<u8> {
     let opset = number(2, 13);
     [number(1, 8), bytes(7, graph.concat()), bytes(8, opset)].concat()
 }
+
+/// `y = tanh(x * sigmoid(x)) + x` over f32[n].
+pub(crate) fn chain() -> Vec<u8> {
+    let node = |op: &str, args: &[&str], out: &str| {
+        let args = args.iter().flat_map(|arg| bytes(1, arg)).collect::<Vec<u8>>();
+        bytes(1, [args, bytes(2, out), bytes(3, out), bytes(4, op)].concat())
+    };
+    let port = |name: &str| {
+        let shape = bytes(2, bytes(1, bytes(2, "n")));
+        [bytes(1, name), bytes(2, bytes(1, [number(1, 1), shape].concat()))].concat()
+    };
+    let graph = [
+        node("Sigmoid", &["x"], "gate"),
+        node("Mul", &["x", "gate"], "gated"),
+        node("Tanh", &["gated"], "bounded"),
+        node("Add", &["bounded", "x"], "y"),
+        bytes(2, "chain"),
+        bytes(11, port("x")),
+        bytes(12, port("y")),
+    ];
+    [number(1, 8), bytes(7, graph.concat()), bytes(8, number(2, 13))].concat()
+}

@@ -1,5 +1,6 @@
 //! Options of `run`, `bench` and `verify` that say how to run and what to show.
 
+use crate::model;
 use crate::program::{Folder, command, failure, ok, report, stdout, testdata};
 use autoglm_runtime::cpu::Isa;
 use serde_json::{Value, json};
@@ -44,6 +45,23 @@ pub(crate) fn execution(command_name: &str) {
         command(&[&line[..], &["--json"]].concat()).env("AUTOGLM_ISA", "scalar").output().unwrap();
     let by_variable: Value = serde_json::from_str(&stdout(&by_variable)).unwrap();
     assert_eq!(by_variable["execution"]["isa"], "scalar");
+}
+
+/// A loop over many elements is compiled, unless told otherwise or without instructions to compile it to.
+pub(crate) fn compiled_loops(command_name: &str) {
+    let folder = Folder::new(&format!("options-jit-{command_name}"));
+    let (onnx, engine) = (folder.write("chain.onnx", model::chain()), folder.path("e.bin"));
+    ok(&["compile", &onnx, "-o", &engine]);
+    let mut line = line(command_name, &engine, &onnx);
+    line[3..=5].copy_from_slice(&["x=rand", "-D", "n=400000"]);
+    let loops = |options: &[&str]| {
+        let loops = report(&[&line[..], options].concat())["loops"].clone();
+        ["compiled", "interpreted", "functions"].map(|key| loops[key].as_u64().unwrap())
+    };
+    let has_vectors = Isa::Avx2.is_available();
+    assert_eq!(loops(&[]), if has_vectors { [1, 0, 1] } else { [0, 1, 0] });
+    assert_eq!(loops(&["--no-jit"]), [0, 1, 0]);
+    assert_eq!(loops(&["--isa", "scalar"]), [0, 1, 0]);
 }
 
 pub(crate) fn check_weights(command: &str) {

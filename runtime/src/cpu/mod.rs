@@ -5,6 +5,7 @@
 //!
 //! **Invariant:** for fixed arguments the result does not depend on how many parts the work is split into.
 
+pub mod emit;
 pub mod features;
 pub mod kernels;
 pub mod pack;

@@ -26,6 +26,7 @@ use crate::error::RunError;
 use crate::memory::Memory;
 use crate::plan::Sizes;
 use crate::program::{Access, Program, Reg, Step, StepKind, ValueId};
+use crate::tile::TilePlan;
 use std::sync::Arc;
 
 /// A step resolved for concrete sizes.
@@ -42,6 +43,16 @@ pub trait Call: Send + Sync {
 
     /// Elementary operations of the step, within a small factor: what bounds its running time.
     fn work(&self) -> u64;
+
+    /// The loop nest that the step is, to be compiled.
+    fn nest(&mut self) -> Option<&mut TilePlan> {
+        None
+    }
+
+    /// Whether a loop nest is run by compiled code; `None` for other steps.
+    fn is_compiled(&self) -> Option<bool> {
+        None
+    }
 
     /// Bytes of scratch memory that each worker needs.
     fn scratch_bytes(&self) -> usize {

@@ -58,10 +58,11 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
         .map_err(|e| footprint(step, e.to_string()))?;
     let kept = dims.len() - usize::from(program.reduce_rank);
     apart(step, &dims[..kept], &writes)?;
+    let isa = TileIsa::from(cx.isa);
     let instructions = program.body.len().max(1);
     let points = dims.iter().fold(instructions, |p, d| p.saturating_mul(usize::try_from(*d).unwrap_or(0)));
     let (name, args, outs) = (step.name.clone(), step.args.clone(), step.outs.clone());
-    Ok(Box::new(Tile { step: name, plan, isa: TileIsa::from(cx.isa), points, args, outs }))
+    Ok(Box::new(Tile { step: name, plan, isa, points, args, outs }))
 }
 
 /// Requires accesses that write one value to have no element in common. Sufficient: they have the same strides, and would
@@ -89,6 +90,14 @@ impl Call for Tile {
 
     fn parts(&self, max: usize) -> usize {
         (self.points / POINTS_PER_WORKER + 1).min(max)
+    }
+
+    fn nest(&mut self) -> Option<&mut TilePlan> {
+        Some(&mut self.plan)
+    }
+
+    fn is_compiled(&self) -> Option<bool> {
+        Some(self.plan.is_compiled())
     }
 
     fn run(&self, mem: &Memory<'_>, part: usize, parts: usize, _: &mut [u8]) -> Result<(), RunError> {

@@ -8,10 +8,13 @@
 pub mod exec;
 mod math;
 mod narrow;
+pub mod native;
 pub mod scalar;
 mod shared;
 mod validate;
 
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -100,7 +103,7 @@ pub struct TileProgram {
 }
 
 /// A fold of a body lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Reduce {
     /// How to fold.
     pub op: ReduceOp,
@@ -110,7 +113,7 @@ pub struct Reduce {
 
 /// Folds; an empty fold gives the identity. `ArgMax`/`ArgMin` give the i64 row-major position within the reduced
 /// dimensions (NaN wins; 0 when empty). `Sum` and `Prod` of f32 are accumulated in f64.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names are the documentation")]
 pub enum ReduceOp {
     Sum,
@@ -126,7 +129,7 @@ pub enum ReduceOp {
 }
 
 /// One instruction.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Instr {
     /// Element of argument `arg`, widened to the lane of its element type (f32 for float types up to 32 bits, f64, i64 for
     /// signed ints and bool, u64 for unsigned ints).

@@ -132,8 +132,14 @@ fn tolerance(allowed: Allowed, elem: ElemType) -> Tolerance {
 }
 
 fn try_one(backend: &dyn Backend, case: &Case, how: How) -> Result<(), CliError> {
-    let options =
-        OpenOptions { threads: 1, isa: how.isa, mmap: true, check_weights: true, interp: how.interp };
+    let options = OpenOptions {
+        threads: 1,
+        isa: how.isa,
+        jit: true,
+        mmap: true,
+        check_weights: true,
+        interp: how.interp,
+    };
     let mut engine = backend.open(&case.dir.join("model.onnx"), &options)?;
     let signature = engine.signature().clone();
     for set in data_sets(&case.dir)? {

@@ -4,6 +4,7 @@ use super::code::{Op, is_native, lane_size};
 use super::layout::{Access, Blocks, Nest, Rect, Rects, View};
 use super::plan::Kind;
 use super::{TileIsa, TilePlan, TileScratch, arith, convert, copy, memory};
+use crate::tile::native::MAX_FOLDS;
 use crate::tile::{Instr, MAX_RANK, SharedBytes, TileError};
 
 /// Runs part `part` of `parts` of `plan`; all parts together do everything once, in any order or at the same time,
@@ -19,6 +20,9 @@ pub fn run(
 ) -> Result<(), TileError> {
     if plan.is_empty() {
         return Ok(());
+    }
+    if plan.native.as_ref().is_some_and(|native| !native.is_for(isa)) {
+        return Err(TileError::Program("compiled for another instruction set"));
     }
     if !isa.is_supported() {
         return Err(TileError::Program("this processor lacks the instruction set"));
@@ -72,6 +76,7 @@ pub(super) struct Machine<'a> {
     writes: &'a [SharedBytes],
     pub(super) registers: *mut u8,
     pub(super) lanes: &'a mut [*const u8],
+    pub(super) addresses: &'a mut [*mut u8],
     pub(super) bases: &'a mut [Vec<i64>; 4],
     pub(super) folds: &'a mut [(u64, i64)],
     /// Index of each loop dimension; of the dimensions of a block, that of its first element.
@@ -90,9 +95,9 @@ impl<'a> Machine<'a> {
     ) -> Self {
         scratch.reserve(plan);
         let registers = scratch.registers();
-        let TileScratch { lanes, bases, folds, .. } = scratch;
+        let TileScratch { lanes, addresses, bases, folds, .. } = scratch;
         let index = [0; MAX_RANK];
-        Self { plan, isa, reads, writes, registers, lanes, bases, folds, index, origin: 0 }
+        Self { plan, isa, reads, writes, registers, lanes, addresses, bases, folds, index, origin: 0 }
     }
 
     fn access(&self, i: usize) -> &'a Access {
@@ -169,6 +174,11 @@ impl<'a> Machine<'a> {
             match &plan.kind {
                 Kind::Nothing => {}
                 Kind::Copy { arg, out } => self.copy(rect, *arg, *out),
+                Kind::Map if plan.native.is_some() => {
+                    if let Some(native) = &plan.native {
+                        self.call(native, nest, rect, (At::Rect, At::Block), &mut [0; MAX_FOLDS]);
+                    }
+                }
                 Kind::Map => {
                     self.exec_point(&plan.body.rect, nest, At::Rect, 0, rect_width(nest, rect));
                     for view in Blocks::new(nest, rect) {
@@ -203,13 +213,13 @@ impl<'a> Machine<'a> {
         }
     }
 
-    unsafe fn source(&self, arg: usize, at: At) -> *const u8 {
+    pub(super) unsafe fn source(&self, arg: usize, at: At) -> *const u8 {
         let offset = self.bases[at as usize][arg] as isize * self.plan.reads[arg].elem.size() as isize;
         // SAFETY: the element lies within the value.
         unsafe { self.reads[arg].as_ptr().offset(offset) }
     }
 
-    unsafe fn target(&self, out: usize, at: At) -> *mut u8 {
+    pub(super) unsafe fn target(&self, out: usize, at: At) -> *mut u8 {
         let base = self.bases[at as usize][self.plan.reads.len() + out];
         // SAFETY: the element lies within the value.
         unsafe {

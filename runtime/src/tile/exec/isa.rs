@@ -1,7 +1,7 @@
 //! Instruction sets, and loops compiled once for each.
 
 /// An instruction set that the executor's loops are compiled for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TileIsa {
     /// What every processor of the architecture has.
     Scalar,

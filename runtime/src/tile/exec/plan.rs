@@ -2,6 +2,7 @@
 
 use super::code::{Code, Registers, Section};
 use super::layout::{Access, Loops, Nest, footprint, is_injective};
+use super::native::Native;
 use super::{BLOCK, fold};
 use crate::elem::ElemType;
 use crate::tile::{Instr, Lane, ReduceOp, TileError, TileProgram, TileTypes, check};
@@ -68,6 +69,8 @@ pub struct TilePlan {
     pub(super) register_bytes: usize,
     /// Byte offset of room for one block of any element type.
     pub(super) stage: usize,
+    /// The body as machine code; without it the body is interpreted.
+    pub(super) native: Option<Native>,
 }
 
 impl TilePlan {
@@ -149,6 +152,7 @@ impl TilePlan {
             lanes: 0,
             register_bytes: 0,
             stage: 0,
+            native: None,
         }
     }
 
@@ -212,6 +216,7 @@ impl TilePlan {
             lanes: types.body().len() + types.epilogue().len(),
             register_bytes: registers.end,
             stage,
+            native: None,
         }
     }
 }

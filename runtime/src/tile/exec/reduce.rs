@@ -3,7 +3,9 @@
 use super::drive::{At, Machine, rect_width};
 use super::fold;
 use super::layout::{Blocks, Nest, Rect, View};
+use super::native::Native;
 use super::{convert, fold::identity};
+use crate::tile::native::MAX_FOLDS;
 use crate::tile::{Lane, ReduceOp};
 
 impl Machine<'_> {
@@ -42,6 +44,11 @@ impl Machine<'_> {
             self.seek(&reduced.outer, outer);
             self.place(Some(At::Block), At::ReducedRect, &reduced.outer);
             let rect = Rect { outer, rows: [0, reduced.extent[0]], cols: [0, reduced.extent[1]] };
+            if let Some(native) = &plan.native {
+                // SAFETY: as for this function.
+                unsafe { self.call_fold(native, reduced, rect) };
+                continue;
+            }
             // SAFETY: as for this function.
             unsafe {
                 self.exec_point(&plan.body.rect, reduced, At::ReducedRect, 0, rect_width(reduced, rect));
@@ -53,6 +60,15 @@ impl Machine<'_> {
                 }
             }
         }
+    }
+
+    /// Folds a rectangle of reduced points into the states with a compiled loop.
+    unsafe fn call_fold(&mut self, native: &Native, reduced: &Nest, rect: Rect) {
+        let mut state = [0; MAX_FOLDS];
+        state.iter_mut().zip(&*self.folds).for_each(|(s, fold)| *s = fold.0);
+        // SAFETY: as for this function.
+        unsafe { self.call(native, reduced, rect, (At::ReducedRect, At::Point), &mut state) };
+        self.folds.iter_mut().zip(state).for_each(|(fold, s)| fold.0 = s);
     }
 
     /// Folds a block of `n` elements at `position` into the states.

@@ -14,13 +14,15 @@ pub struct TileScratch {
     registers: Vec<Line>,
     /// Where each lane's elements are; valid only within one block.
     pub(super) lanes: Vec<*const u8>,
+    /// Where compiled loops find the first element of each access; valid only within one call.
+    pub(super) addresses: Vec<*mut u8>,
     /// Element offsets of all accesses, indexed by [`super::drive::At`].
     pub(super) bases: [Vec<i64>; 4],
     /// Value bits and position of each fold across a block.
     pub(super) folds: Vec<(u64, i64)>,
 }
 
-// SAFETY: the pointers in `lanes` are written before they are read within one `run`, which stays on one thread.
+// SAFETY: the pointers in `lanes` and `addresses` are written before they are read within one `run`, which stays on one thread.
 unsafe impl Send for TileScratch {}
 
 impl TileScratch {
@@ -38,6 +40,7 @@ impl TileScratch {
         }
         grow(&mut self.registers, plan.register_bytes.div_ceil(64), Line { _bytes: [0; 64] });
         grow(&mut self.lanes, plan.lanes, std::ptr::null());
+        grow(&mut self.addresses, plan.reads.len() + plan.writes.len(), std::ptr::null_mut());
         for bases in &mut self.bases {
             grow(bases, plan.reads.len() + plan.writes.len(), 0);
         }

@@ -49,7 +49,7 @@ fn expected(case: &Case) -> Vec<u8> {
 fn copies_of_every_element_type_preserve_bits() {
     let mut rng = Rng::new(5);
     for elem in ELEMS {
-        let mut random = |n: usize| (0..n * elem.size()).map(|_| rng.next() as u8).collect::<Vec<u8>>();
+        let mut random = |n: usize| (0..n * elem.size()).map(|_| rng.bits() as u8).collect::<Vec<u8>>();
         let cases = [
             copy(elem, &[1000], (0, &[1]), (0, &[1]), random(1000), 1000),
             copy(elem, &[37, 41], (0, &[1, 37]), (0, &[41, 1]), random(37 * 41), 37 * 41),

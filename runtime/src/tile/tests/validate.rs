@@ -1,8 +1,8 @@
 //! Hostile programs are refused, and never make the validator or the planner panic.
 
-use super::generate::{BINARY, LANES, Style, UNARY, case};
 use super::{Case, ELEMS, Rng, access, exec};
 use crate::elem::ElemType::{self, F32, I32};
+use crate::tile::testing::{BINARY, LANES, Recipe, Style, UNARY, case};
 use crate::tile::{
     BinaryOp, Instr, Lane, Reduce, ReduceOp, SharedBytes, TileError, TileIsa, TileProgram, TileScratch,
     UnaryOp, check,
@@ -90,7 +90,7 @@ fn garbage(rng: &mut Rng, len: usize) -> Instr {
     let other = rng.below(len + 2) as u16;
     match rng.below(9) {
         0 => Instr::Load { arg: rng.below(4) as u16 },
-        1 => Instr::Const { lane: rng.pick(&LANES), bits: rng.next() >> rng.below(64) },
+        1 => Instr::Const { lane: rng.pick(&LANES), bits: rng.bits() >> rng.below(64) },
         2 => Instr::Index { dim: rng.below(6) as u8 },
         3 => Instr::Unary(rng.pick(&UNARY), id),
         4 => Instr::Binary(rng.pick(&BINARY), id, other),
@@ -124,7 +124,7 @@ fn mutated_programs_never_panic() {
     let mut accepted = 0;
     for seed in 0..6000 {
         let mut rng = Rng::new(9_000_000 + seed);
-        let mut case = case(&mut rng, Style::Wild, 300);
+        let mut case = case(&mut rng, &Recipe::new(Style::Wild, 300));
         for _ in 0..=rng.below(3) {
             let body = rng.below(2) == 0 || case.program.epilogue.is_empty();
             let code = if body { &mut case.program.body } else { &mut case.program.epilogue };

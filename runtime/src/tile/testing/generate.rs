@@ -1,10 +1,11 @@
 //! Random valid programs with data.
 
-use super::{Case, ConcreteAccess, ELEMS, Rng};
+use super::{Case, ELEMS, Rng};
 use crate::elem::ElemType;
-use crate::tile::{BinaryOp, Instr, Lane, Reduce, ReduceOp, TileProgram, UnaryOp};
+use crate::tile::{BinaryOp, ConcreteAccess, Instr, Lane, Reduce, ReduceOp, TileProgram, UnaryOp};
 
-pub(super) const UNARY: [UnaryOp; 31] = {
+/// One-operand operations.
+pub const UNARY: [UnaryOp; 31] = {
     use UnaryOp::*;
     [
         Abs, Neg, Sign, Ceil, Floor, Trunc, Round, Sqrt, Reciprocal, Exp, Log, Erf, Sin, Cos, Tan, Asin,
@@ -12,7 +13,8 @@ pub(super) const UNARY: [UnaryOp; 31] = {
         Exp,
     ]
 };
-pub(super) const BINARY: [BinaryOp; 20] = {
+/// Two-operand operations.
+pub const BINARY: [BinaryOp; 20] = {
     use BinaryOp::*;
     [Add, Sub, Mul, Div, FloorMod, TruncMod, Pow, Max, Min, Eq, Ne, Lt, Le, Gt, Ge, And, Or, Xor, Shl, Shr]
 };
@@ -20,15 +22,47 @@ const REDUCE: [ReduceOp; 8] = {
     use ReduceOp::*;
     [Sum, Prod, Max, Min, ArgMaxFirst, ArgMaxLast, ArgMinFirst, ArgMinLast]
 };
-pub(super) const LANES: [Lane; 4] = [Lane::F32, Lane::F64, Lane::I64, Lane::U64];
+/// Lane types.
+pub const LANES: [Lane; 4] = [Lane::F32, Lane::F64, Lane::I64, Lane::U64];
 
 /// How far values may go from one another between two orders of summation.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Style {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
     /// Everything but sums and products of floats.
     Wild,
     /// Also those, over operations that do not magnify rounding errors.
     Tame,
+}
+
+/// What random programs are made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Recipe<'a> {
+    /// How far results may differ.
+    pub style: Style,
+    /// About what the extents multiply to at most.
+    pub limit: i64,
+    /// Element types of arguments and outputs.
+    pub elems: &'a [ElemType],
+    /// Types of constants and of the results of conversions; indices come with i64.
+    pub lanes: &'a [Lane],
+    /// Extents to choose from.
+    pub extents: &'a [i64],
+    /// Most loop dimensions.
+    pub max_rank: usize,
+}
+
+impl Recipe<'static> {
+    /// Every element type, and extents on both sides of a block.
+    pub const fn new(style: Style, limit: i64) -> Self {
+        Self {
+            style,
+            limit,
+            elems: &ELEMS,
+            lanes: &LANES,
+            extents: &[0, 1, 2, 3, 17, 513, 2, 3, 17, 513, 5, 8],
+            max_rank: 5,
+        }
+    }
 }
 
 struct Builder<'a> {
@@ -40,6 +74,7 @@ struct Builder<'a> {
     rank: usize,
     epilogue: bool,
     reads: &'a [ElemType],
+    recipe: &'a Recipe<'a>,
 }
 
 impl Builder<'_> {
@@ -59,7 +94,8 @@ impl Builder<'_> {
     }
 
     fn source(&mut self) {
-        let kind = self.rng.below(if self.rank > 0 { 4 } else { 3 });
+        let has_index = self.rank > 0 && self.recipe.lanes.contains(&Lane::I64);
+        let kind = self.rng.below(if has_index { 4 } else { 3 });
         match kind {
             0 | 1 if !self.reads.is_empty() => {
                 let arg = self.rng.below(self.reads.len());
@@ -70,7 +106,7 @@ impl Builder<'_> {
                 self.push(Instr::Index { dim }, Lane::I64);
             }
             _ => {
-                let lane = self.rng.pick(&LANES);
+                let lane = self.rng.pick(self.recipe.lanes);
                 let x = self.rng.unit() * 8.0 - 4.0;
                 let bits = match lane {
                     Lane::F32 => u64::from((x as f32).to_bits()),
@@ -110,47 +146,57 @@ impl Builder<'_> {
                 }
             }
             3 => {
-                let to = self.rng.pick(&LANES);
+                let to = self.rng.pick(self.recipe.lanes);
                 self.push(Instr::Convert { to, src: a }, to);
             }
             _ => {
-                let elems: Vec<ElemType> = ELEMS.into_iter().filter(|e| Lane::of(*e) == lane).collect();
+                let elems = self.elems_of(lane);
+                if elems.is_empty() {
+                    return;
+                }
                 let (elem, saturate) = (self.rng.pick(&elems), self.rng.below(2) == 0);
                 self.push(Instr::Round { elem, saturate, src: a }, lane);
             }
         }
     }
 
+    fn elems_of(&self, lane: Lane) -> Vec<ElemType> {
+        self.recipe.elems.iter().copied().filter(|e| Lane::of(*e) == lane).collect()
+    }
+
     /// Stores some lanes; the element types of the outputs.
     fn stores(&mut self) -> Vec<ElemType> {
         let count = 1 + self.rng.below(3);
         let mut writes = Vec::new();
+        let mut storable: Vec<usize> =
+            (0..self.lanes.len()).filter(|&i| !self.elems_of(self.lanes[i]).is_empty()).collect();
+        while storable.is_empty() {
+            self.source();
+            let last = self.lanes.len() - 1;
+            storable.extend(Some(last).filter(|&i| !self.elems_of(self.lanes[i]).is_empty()));
+        }
         for out in 0..count {
-            if self.lanes.is_empty() {
-                self.source();
-            }
-            let values = self.lanes.len() - writes.len();
-            let src = if self.rng.below(2) == 0 { values - 1 } else { self.rng.below(values) };
+            let at = if self.rng.below(2) == 0 { storable.len() - 1 } else { self.rng.below(storable.len()) };
+            let src = storable[at];
             let lane = self.lanes[src];
-            let elems: Vec<ElemType> = ELEMS.into_iter().filter(|e| Lane::of(*e) == lane).collect();
-            let native = ELEMS.into_iter().find(|e| Lane::of(*e) == lane).unwrap_or(ElemType::F32);
-            writes.push(if self.rng.below(2) == 0 { native } else { self.rng.pick(&elems) });
+            let elems = self.elems_of(lane);
+            writes.push(if self.rng.below(2) == 0 { elems[0] } else { self.rng.pick(&elems) });
             self.push(Instr::Store { out: out as u16, src: src as u16 }, lane);
         }
         writes
     }
 }
 
-fn extents(rng: &mut Rng, limit: i64) -> Vec<i64> {
-    let rank = rng.below(6);
+fn extents(rng: &mut Rng, recipe: &Recipe<'_>) -> Vec<i64> {
+    let rank = rng.below(recipe.max_rank + 1);
     let mut dims = Vec::new();
     let mut points = 1;
     for _ in 0..rank {
-        let mut extent = rng.pick(&[0, 1, 2, 3, 17, 513, 2, 3, 17, 513, 5, 8]);
+        let mut extent = rng.pick(recipe.extents);
         if extent == 0 && rng.below(4) > 0 {
             extent = 4;
         }
-        if points * extent > limit {
+        if points * extent > recipe.limit {
             extent = rng.pick(&[1, 2]);
         }
         points *= extent.max(1);
@@ -179,7 +225,7 @@ fn reduces(rng: &mut Rng, style: Style, body: &[Lane]) -> Vec<Reduce> {
 }
 
 fn read_access(rng: &mut Rng, elem: ElemType, dims: &[i64]) -> (ConcreteAccess, usize) {
-    let mut strides = dense_permuted(rng, dims);
+    let mut strides = part_permuted(rng, dims);
     for stride in &mut strides {
         match rng.below(8) {
             0 | 1 => *stride = 0,
@@ -192,7 +238,7 @@ fn read_access(rng: &mut Rng, elem: ElemType, dims: &[i64]) -> (ConcreteAccess, 
 }
 
 fn write_access(rng: &mut Rng, elem: ElemType, dims: &[i64]) -> (ConcreteAccess, usize) {
-    let mut strides = dense_permuted(rng, dims);
+    let mut strides = part_permuted(rng, dims);
     let gap = if rng.below(4) == 0 { 2 } else { 1 };
     for stride in &mut strides {
         *stride *= if rng.below(6) == 0 { -gap } else { gap };
@@ -200,8 +246,9 @@ fn write_access(rng: &mut Rng, elem: ElemType, dims: &[i64]) -> (ConcreteAccess,
     place(rng, elem, strides, dims)
 }
 
-/// Strides of a dense tensor whose axes are often in another order than the loops.
-fn dense_permuted(rng: &mut Rng, dims: &[i64]) -> Vec<i64> {
+/// Strides of a tensor whose axes are often in another order than the loops, and sometimes longer: then the loops go
+/// through a part of it, as for slices, concatenations and halos.
+fn part_permuted(rng: &mut Rng, dims: &[i64]) -> Vec<i64> {
     let mut order: Vec<usize> = (0..dims.len()).collect();
     if rng.below(3) == 0 {
         for i in (1..order.len()).rev() {
@@ -212,7 +259,8 @@ fn dense_permuted(rng: &mut Rng, dims: &[i64]) -> Vec<i64> {
     let mut next = 1;
     for &d in order.iter().rev() {
         strides[d] = next;
-        next *= dims[d].max(1);
+        let around = if rng.below(4) == 0 { rng.below(3) as i64 } else { 0 };
+        next *= dims[d].max(1) + around;
     }
     strides
 }
@@ -222,7 +270,7 @@ fn place(rng: &mut Rng, elem: ElemType, strides: Vec<i64>, dims: &[i64]) -> (Con
         dims.iter().zip(&strides).map(|(e, s)| (s * sign * (e - 1).max(0)).max(0)).sum()
     };
     let below = span(-1);
-    let offset = below + rng.below(3) as i64;
+    let offset = below + rng.below(4) as i64;
     let len = offset + span(1) + 1 + rng.below(3) as i64;
     (ConcreteAccess { elem, offset, strides }, len as usize)
 }
@@ -242,7 +290,7 @@ fn contents(rng: &mut Rng, style: Style, elem: ElemType, len: usize) -> Vec<u8> 
             // Codes below 0x70 are finite and moderate in every one-byte float.
             _ if elem.size() == 1 && style == Style::Tame => bytes.push(rng.below(0x50) as u8),
             _ => {
-                let value = if rng.below(2) == 0 { rng.next() } else { rng.below(9) as u64 };
+                let value = if rng.below(2) == 0 { rng.bits() } else { rng.below(9) as u64 };
                 bytes.extend(&value.to_ne_bytes()[..elem.size()]);
             }
         }
@@ -250,17 +298,18 @@ fn contents(rng: &mut Rng, style: Style, elem: ElemType, len: usize) -> Vec<u8> 
     bytes
 }
 
-/// A random case whose extents multiply to about `limit` at most.
-pub(super) fn case(rng: &mut Rng, style: Style, limit: i64) -> Case {
-    let dims = extents(rng, limit);
+/// A random case.
+pub fn case(rng: &mut Rng, recipe: &Recipe<'_>) -> Case {
+    let style = recipe.style;
+    let dims = extents(rng, recipe);
     let reduce_rank = if rng.below(2) == 0 { 0 } else { rng.below(dims.len() + 1) };
     let kept = dims.len() - reduce_rank;
-    let elems: Vec<ElemType> = (0..rng.below(4)).map(|_| rng.pick(&ELEMS)).collect();
+    let elems: Vec<ElemType> = (0..rng.below(4)).map(|_| rng.pick(recipe.elems)).collect();
     let build = |rng: &mut Rng, given: Vec<Lane>, rank, epilogue, stores: bool| {
         let count = given.len();
         let (reads, sources) = (&elems[..], 1 + rng.below(3));
-        let mut b =
-            Builder { rng, style, instrs: Vec::new(), lanes: given, given: count, rank, epilogue, reads };
+        let instrs = Vec::new();
+        let mut b = Builder { rng, style, instrs, lanes: given, given: count, rank, epilogue, reads, recipe };
         for _ in 0..sources {
             b.source();
         }

@@ -1,0 +1,3 @@
+//! Code for targets.
+
+pub mod cpu;

@@ -1,0 +1,174 @@
+//! The elementary functions, operation by operation those of the interpreter, so that results have equal bits.
+
+use super::graph::{Graph, Id, Order};
+
+/// 1.5 * 2^23: adding it rounds a small number to an integer held in the low bits.
+const MAGIC: f32 = 12_582_912.0;
+const LN2_HI: f32 = 0.693_359_4;
+const LN2_LO: f32 = -2.121_944_4e-4;
+
+/// `erf(x) / x - 1` over `x^2`, highest power first.
+const ERF_SMALL: [f32; 7] = [
+    8.212_781e-5,
+    -8.105_055e-4,
+    5.197_685e-3,
+    -2.685_804_2e-2,
+    1.128_367_1e-1,
+    -3.761_263_2e-1,
+    1.283_791_6e-1,
+];
+/// `ln(1 - erf(x))` over `x`, highest power first.
+const ERF_LARGE: [f32; 9] = [
+    1.643_569_6e-6,
+    -4.617_791_4e-5,
+    5.977_435e-4,
+    -4.763_575_4e-3,
+    2.643_101_8e-2,
+    -1.100_944_8e-1,
+    -6.318_145e-1,
+    -1.130_237_6,
+    3.204_415_3e-4,
+];
+/// `(ln(1 + m) - m + m^2 / 2) / m^3` over `m`, highest power first.
+const LOG: [f32; 9] = [
+    6.971_612e-2,
+    -1.147_973_4e-1,
+    1.168_542e-1,
+    -1.242_568_7e-1,
+    1.424_905_8e-1,
+    -1.666_780_2e-1,
+    2.000_071_6e-1,
+    -2.499_999_7e-1,
+    3.333_333e-1,
+];
+
+impl Graph {
+    fn horner(&mut self, x: Id, coefficients: &[f32]) -> Id {
+        let mut p = self.float(coefficients[0]);
+        for &c in &coefficients[1..] {
+            let c = self.float(c);
+            p = self.fma(p, x, c);
+        }
+        p
+    }
+
+    /// `x` within bounds; NaN stays.
+    fn clamp(&mut self, x: Id, low: f32, high: f32) -> Id {
+        let (low, high) = (self.float(low), self.float(high));
+        let x = self.above(low, x);
+        self.below(high, x)
+    }
+
+    /// `n` as i32 and `e^r - 1` with `x = n ln 2 + r`, for `|x|` below about 110.
+    fn reduce(&mut self, x: Id) -> (Id, Id) {
+        let (log2e, magic) = (self.float(std::f32::consts::LOG2_E), self.float(MAGIC));
+        let shifted = self.fma(x, log2e, magic);
+        let n = self.int_sub(shifted, magic);
+        let whole = self.sub(shifted, magic);
+        let (high, low) = (self.float(-LN2_HI), self.float(-LN2_LO));
+        let r = self.fma(whole, high, x);
+        let r = self.fma(whole, low, r);
+        let p = self.horner(r, &[1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5]);
+        let square = self.mul(r, r);
+        (n, self.fma(p, square, r))
+    }
+
+    /// `2^n` for `-126 <= n <= 127`.
+    fn power(&mut self, n: Id) -> Id {
+        let bias = self.bits(127);
+        let biased = self.int_add(n, bias);
+        self.shift_left(biased, 23)
+    }
+
+    pub(super) fn exp(&mut self, x: Id) -> Id {
+        let x = self.clamp(x, -105.0, 90.0);
+        let (n, p) = self.reduce(x);
+        let half = self.shift_right(n, 1);
+        let rest = self.int_sub(n, half);
+        let one = self.float(1.0);
+        let e = self.add(p, one);
+        let (first, second) = (self.power(half), self.power(rest));
+        let e = self.mul(e, first);
+        self.mul(e, second)
+    }
+
+    pub(super) fn tanh(&mut self, x: Id) -> Id {
+        let (one, two) = (self.float(1.0), self.float(2.0));
+        let a = self.abs(x);
+        let doubled = self.mul(a, two);
+        let clamped = self.clamp(doubled, 0.0, 20.0);
+        let (n, p) = self.reduce(clamped);
+        let scale = self.power(n);
+        let less = self.sub(scale, one);
+        let e = self.fma(scale, p, less);
+        let sum = self.add(e, two);
+        let quotient = self.div(e, sum);
+        let quotient = self.abs(quotient);
+        self.with_sign(quotient, x)
+    }
+
+    pub(super) fn sigmoid(&mut self, x: Id) -> Id {
+        let (sign, zero, one) = (self.bits(1 << 31), self.float(0.0), self.float(1.0));
+        let negative = self.or(x, sign);
+        let e = self.exp(negative);
+        let below = self.compare(Order::Less, x, zero);
+        let numerator = self.blend(below, e, one);
+        let denominator = self.add(e, one);
+        self.div(numerator, denominator)
+    }
+
+    pub(super) fn erf(&mut self, x: Id) -> Id {
+        let a = self.abs(x);
+        let z = self.mul(a, a);
+        let p = self.horner(z, &ERF_SMALL);
+        let small = self.fma(a, p, a);
+        let t = self.clamp(a, 0.9, 4.0);
+        let q = self.horner(t, &ERF_LARGE);
+        let e = self.exp(q);
+        let (one, four, border) = (self.float(1.0), self.float(4.0), self.float(0.93));
+        let large = self.sub(one, e);
+        let beyond = self.compare(Order::GreaterOrEqual, a, four);
+        let large = self.blend(beyond, one, large);
+        let is_large = self.compare(Order::Greater, a, border);
+        let magnitude = self.blend(is_large, large, small);
+        let magnitude = self.abs(magnitude);
+        self.with_sign(magnitude, x)
+    }
+
+    pub(super) fn log(&mut self, x: Id) -> Id {
+        let (least, factor) = (self.float(f32::MIN_POSITIVE), self.float(8_388_608.0));
+        let tiny = self.compare(Order::Less, x, least);
+        let larger = self.mul(x, factor);
+        let scaled = self.blend(tiny, larger, x);
+        let root = self.bits(0x3F35_04F3);
+        let bits = self.int_sub(scaled, root);
+        let exponent = self.shift_right(bits, 23);
+        let places = self.bits(23);
+        let correction = self.and(tiny, places);
+        let exponent = self.int_sub(exponent, correction);
+        let n = self.int_to_float(exponent);
+        let mask = self.bits(0x7F_FFFF);
+        let fraction = self.and(bits, mask);
+        let significand = self.int_add(fraction, root);
+        let one = self.float(1.0);
+        let m = self.sub(significand, one);
+        let p = self.horner(m, &LOG);
+        let z = self.mul(m, m);
+        let (low, high, half) = (self.float(LN2_LO), self.float(LN2_HI), self.float(-0.5));
+        let low = self.mul(n, low);
+        let cube = self.mul(z, m);
+        let low = self.fma(p, cube, low);
+        let low = self.fma(z, half, low);
+        let sum = self.add(m, low);
+        let y = self.fma(n, high, sum);
+        let (infinity, zero) = (self.float(f32::INFINITY), self.float(0.0));
+        let infinite = self.compare(Order::Equal, x, infinity);
+        let y = self.blend(infinite, x, y);
+        let is_zero = self.compare(Order::Equal, x, zero);
+        let least = self.float(f32::NEG_INFINITY);
+        let y = self.blend(is_zero, least, y);
+        let has_one = self.compare(Order::GreaterOrEqual, x, zero);
+        let nan = self.float(f32::NAN);
+        self.blend(has_one, y, nan)
+    }
+}
