@@ -1,5 +1,6 @@
 //! Speed of products with sparse and low-rank weights against dense ones, on one thread. Runs are interleaved and short, and
-//! the least time counts, so that other load on the machine disturbs all alike.
+//! the least time counts, so that other load on the machine disturbs all alike. Arguments: seconds a line, and a part of the
+//! titles of the lines wanted.
 #![allow(clippy::print_stdout, reason = "the table is this program's result")]
 
 use autoglm_runtime::cpu::kernels::{
@@ -98,6 +99,8 @@ fn dense(m: usize, n: usize, k: usize) -> MatMulArgs<'static> {
 struct Bench {
     kernels: Kernels,
     seconds: f64,
+    /// Part of the titles of the lines wanted.
+    filter: String,
 }
 
 impl Bench {
@@ -118,6 +121,10 @@ impl Bench {
 
     /// A product with dense weights and with both kinds of sparse ones.
     fn product(&self, m: usize, n: usize, k: usize) -> Result<(), KernelError> {
+        let title = format!("product {m}x{n}x{k}");
+        if !title.contains(&self.filter) {
+            return Ok(());
+        }
         let args = dense(m, n, k);
         let (a, b) = (Floats::new(m * k), Floats::new(packed_gemm_len(k, n).unwrap_or(0)));
         let mut outs = [(); 3].map(|()| Floats::new(m * n));
@@ -139,12 +146,17 @@ impl Bench {
         )?;
         let flops = 2.0 * (m * n * k) as f64;
         let work = [(flops, bytes[0]), (flops / 2.0, bytes[1]), (flops / 2.0, bytes[2])];
-        self.report(&format!("product {m}x{n}x{k}"), &["dense", "panels", "columns"], &work, &times);
+        self.report(&title, &["dense", "panels", "columns"], &work, &times);
         Ok(())
     }
 
     /// A product with weights of rank `r` as two products.
     fn low_rank(&self, m: usize, n: usize, k: usize, r: usize) -> Result<(), KernelError> {
+        let saved = (n * k) as f64 / (r * (n + k)) as f64;
+        let title = format!("product {m}x{n}x{k}, rank {r}: {saved:.2} times fewer bytes");
+        if !title.contains(&self.filter) {
+            return Ok(());
+        }
         let (a, b) = (Floats::new(m * k), Floats::new(packed_gemm_len(k, n).unwrap_or(0)));
         let u = Floats::new(packed_gemm_len(k, r).unwrap_or(0));
         let v = Floats::new(packed_gemm_len(r, n).unwrap_or(0));
@@ -163,9 +175,6 @@ impl Bench {
                 }),
             ],
         )?;
-        let title = format!("product {m}x{n}x{k}, rank {r}: {:.2} times fewer bytes", {
-            (n * k) as f64 / (r * (n + k)) as f64
-        });
         let work =
             [(2.0 * (m * n * k) as f64, b.0.len()), (2.0 * (m * r * (n + k)) as f64, u.0.len() + v.0.len())];
         self.report(&title, &["dense", "two steps"], &work, &times);
@@ -174,6 +183,10 @@ impl Bench {
 
     /// A convolution that keeps the size, the padding being part of the input.
     fn convolution(&self, size: usize, channels: usize, kernel: usize) -> Result<(), KernelError> {
+        let title = format!("convolution {kernel}x{kernel} {size}x{size}x{channels}");
+        if !title.contains(&self.filter) {
+            return Ok(());
+        }
         let in_size = [size + kernel - 1; 2];
         let args = ConvArgs {
             batch: 1,
@@ -204,7 +217,6 @@ impl Bench {
         )?;
         let flops = 2.0 * (size * size * channels * channels * kernel * kernel) as f64;
         let work = [(flops, bytes[0]), (flops / 2.0, bytes[1])];
-        let title = format!("convolution {kernel}x{kernel} {size}x{size}x{channels}");
         self.report(&title, &["dense", "panels"], &work, &times);
         Ok(())
     }
@@ -235,7 +247,8 @@ fn limits(isa: Isa) -> Result<(f64, f64), KernelError> {
 fn main() -> Result<(), KernelError> {
     let number = |at: usize| std::env::args().nth(at).and_then(|text| text.parse::<f64>().ok());
     let isa = Isa::detect();
-    let bench = Bench { kernels: Kernels::new(isa)?, seconds: number(1).unwrap_or(0.5) };
+    let filter = std::env::args().nth(2).unwrap_or_default();
+    let bench = Bench { kernels: Kernels::new(isa)?, seconds: number(1).unwrap_or(0.5), filter };
     let (peak, read) = limits(isa)?;
     println!("{}: peak {peak:.1} GFLOP/s, memory {read:.1} GB/s", isa.name());
     for (m, n, k) in [

@@ -91,12 +91,16 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
         first_arg: step.kind.own_args(),
     };
     let epilogue = Epilogue::resolve(step, cx, epilogue.as_ref(), &product)?;
-    let window = [args.kernel[0], args.kernel[1], channels / args.groups.max(1)];
-    let rows = window.iter().fold(1usize, |p, d| p.saturating_mul(*d));
-    let rows = sparse.as_ref().map_or(rows, |weights| weights.rows);
+    let rows = sparse.as_ref().map_or_else(|| dense_rows(&args), |weights| weights.rows);
     let flops = out_dims.iter().chain(&[rows, 2]).fold(1usize, |p, d| p.saturating_mul(*d));
     let (step, kernels) = (step.name.clone(), cx.kernels()?);
     Ok(Box::new(Conv { step, kernels, args, flops, x, weights, sparse, bias, out, epilogue }))
+}
+
+/// Rows of a group's weights: what each element of the result is summed over.
+fn dense_rows(args: &ConvArgs) -> usize {
+    let rows = [args.kernel[0], args.kernel[1], args.weights().c];
+    rows.iter().fold(1, |p, d| p.saturating_mul(*d))
 }
 
 impl Conv {

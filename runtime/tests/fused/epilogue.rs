@@ -79,7 +79,12 @@ fn typed(build: &Build, mut tile: TileProgram, args: &[ValueId]) -> TileProgram 
 
 /// Runs `fused`, whose last step has no epilogue yet and writes value `out` with the access `write` over `extents`,
 /// with the epilogue inside and behind.
-fn compare(mut fused: Build, random: &mut Random, extents: &[usize], (offset, write): (usize, &[usize])) {
+pub(super) fn compare(
+    mut fused: Build,
+    random: &mut Random,
+    extents: &[usize],
+    (offset, write): (usize, &[usize]),
+) {
     let out = fused.program.steps.last().unwrap().outs[0];
     let extra = random.below(3);
     let (args, reads): (Vec<_>, Vec<_>) = (0..extra).map(|_| argument(&mut fused, random, extents)).unzip();
