@@ -165,7 +165,7 @@ fn every_pattern() {
 #[test]
 fn long_sums_are_cut_into_chunks() {
     for sparsity in [Sparsity::Columns, panels(2, 4), panels(5, 8)] {
-        for (m, k) in [(5, 511), (5, 513), (9, 1025), (14, 2100), (1, 8191), (2, 8200), (4, 16400), (3, 8192)]
+        for (m, k) in [(5, 767), (5, 769), (9, 1537), (14, 2400), (1, 8191), (2, 8200), (4, 16400), (3, 8192)]
         {
             check(&dense(m, k, 37), sparsity, m * k, &[0], true);
         }
@@ -175,7 +175,7 @@ fn long_sums_are_cut_into_chunks() {
 #[test]
 fn many_rows_are_cut_into_blocks() {
     for sparsity in [Sparsity::Columns, panels(2, 4)] {
-        check(&dense(211, 515, 33), sparsity, 211 * 515, &[0], true);
+        check(&dense(211, 801, 33), sparsity, 211 * 801, &[0], true);
     }
 }
 
@@ -208,7 +208,7 @@ fn batches_share_the_weights() {
 
 #[test]
 fn sums_have_the_same_order_on_every_row() {
-    let (m, k, n) = (13, 1100, 40);
+    let (m, k, n) = (13, 1700, 40);
     let mut random = Random::new(5);
     let a = random.floats(k).repeat(m);
     for sparsity in [Sparsity::Columns, panels(2, 4)] {

@@ -15,15 +15,16 @@ use crate::cpu::sparse::{Pattern, SparseMatrix};
 use crate::program::Sparsity;
 use std::ops::Range;
 
-/// Rows of the inner extent that a chunk takes, tiles of many rows and tiles of few.
-const RUN: usize = 512;
+/// Rows of the inner extent that a chunk takes, with tiles of many rows and with those of few. Half of them are stored with 2:4, so
+/// that a tile of B takes 24 KB.
+const RUN: usize = 768;
 const LOW_RUN: usize = 8192;
 
 /// Keeps rows apart that would fall into one set of the first-level cache.
 const PAD: usize = STRIDE - RUN;
 
-/// Elements of packed rows of A: 198 KB stay in the second-level cache.
-const ROWS: usize = 96 * STRIDE;
+/// Elements of packed rows of A: 196 KB stay in the second-level cache.
+const ROWS: usize = 64 * STRIDE;
 
 /// Elements of scratch that a [`SparseB`] needs, whatever the sizes.
 pub const SPARSE_SCRATCH: usize = ROWS + LOW_RUN;

@@ -5,8 +5,8 @@ use super::tile::{AHEAD, AHEAD_LOW, TileOut};
 use crate::cpu::pack::PANEL;
 
 /// Distance of the packed rows of A for tiles of more than [`RUNTIME_ROWS`] rows. It is a constant of the code, so that one
-/// register addresses all rows; 16 more than a power of two keeps them in different sets of the first-level cache.
-pub(crate) const STRIDE: usize = 512 + 16;
+/// register addresses all rows; an odd number of cache lines keeps them in different sets of the first-level cache.
+pub(crate) const STRIDE: usize = 768 + 16;
 
 /// Most rows of a tile that takes the distance of rows from its arguments.
 pub(crate) const RUNTIME_ROWS: usize = 4;
