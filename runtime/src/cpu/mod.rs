@@ -10,6 +10,7 @@ pub mod features;
 pub mod kernels;
 pub mod pack;
 pub mod shared;
+pub mod sparse;
 
 pub use features::Isa;
 pub use shared::SharedMut;

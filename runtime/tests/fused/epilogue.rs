@@ -79,7 +79,12 @@ fn typed(build: &Build, mut tile: TileProgram, args: &[ValueId]) -> TileProgram 
 
 /// Runs `fused`, whose last step has no epilogue yet and writes value `out` with the access `write` over `extents`,
 /// with the epilogue inside and behind.
-fn compare(mut fused: Build, random: &mut Random, extents: &[usize], (offset, write): (usize, &[usize])) {
+pub(super) fn compare(
+    mut fused: Build,
+    random: &mut Random,
+    extents: &[usize],
+    (offset, write): (usize, &[usize]),
+) {
     let out = fused.program.steps.last().unwrap().outs[0];
     let extra = random.below(3);
     let (args, reads): (Vec<_>, Vec<_>) = (0..extra).map(|_| argument(&mut fused, random, extents)).unzip();
@@ -143,6 +148,7 @@ fn product(random: &mut Random, batch: &[usize], [m, k, n]: [usize; 3], packed: 
         a: build.access(0, &over(m, k)),
         b: build.access(0, &over(k, n)),
         b_packed: packed,
+        sparsity: None,
         out: build.access(offset, &strides),
         bias,
         epilogue: None,
@@ -209,6 +215,7 @@ fn convolution(random: &mut Random, base: [usize; 4], m: usize, groups: usize, k
         dilation: pair(&mut build, dilation),
         groups: build.reg(groups),
         m: build.reg(m),
+        sparsity: None,
         bias,
         epilogue: None,
     };
@@ -248,6 +255,7 @@ fn special_values_pass_through() {
         a: build.access(0, &[1, 1]),
         b: build.access(0, &[3, 1]),
         b_packed: false,
+        sparsity: None,
         out: build.access(0, &[3]),
         bias: false,
         epilogue: None,
@@ -273,6 +281,7 @@ fn sum_after_product() -> Build {
         a: build.access(0, &[5, 1]),
         b: build.access(0, &[6, 1]),
         b_packed: false,
+        sparsity: None,
         out: build.access(0, &[6]),
         bias: false,
         epilogue: Some(Epilogue { tile, reads: vec![build.access(0, &[6, 1])] }),

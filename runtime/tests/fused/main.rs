@@ -9,6 +9,7 @@ mod attention;
 mod epilogue;
 mod halves;
 mod inplace;
+mod sparse;
 mod strided;
 
 use autoglm_runtime::cpu::Isa;

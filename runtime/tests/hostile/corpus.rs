@@ -4,7 +4,8 @@ use crate::common::{all_kinds_program, port, rows_program, step, value};
 use autoglm_runtime::elem::ElemType;
 use autoglm_runtime::engine::EngineWriter;
 use autoglm_runtime::program::{
-    Access, Epilogue, PoolMode, Port, Program, Reg, ScatterMode, ShapeOp, StepKind, Storage, ValueId,
+    Access, Epilogue, PoolMode, Port, Program, Reg, ScatterMode, ShapeOp, Sparsity, StepKind, Storage,
+    ValueId,
 };
 use autoglm_runtime::tile::{BinaryOp, Instr, Lane, Reduce, ReduceOp, TileProgram, UnaryOp};
 
@@ -15,6 +16,7 @@ pub fn programs(writer: &mut EngineWriter) -> Vec<Program> {
         all_kinds_program(writer),
         matrices(writer),
         images(writer),
+        sparse(writer),
         indices(writer),
         loops(writer),
         in_place(writer),
@@ -88,6 +90,14 @@ impl<'a> Builder<'a> {
         self.add(ElemType::I64, &[elems.len() as i64], Storage::Const { offset, len })
     }
 
+    /// Codes of sparse weights: any bits will do.
+    fn codes(&mut self, len: i64) -> ValueId {
+        let bytes: Vec<u8> =
+            (0..len as u32).flat_map(|i| i.wrapping_mul(0x9e37_79b9).to_le_bytes()).collect();
+        let (offset, len_bytes) = self.writer.add_weight(&bytes).unwrap();
+        self.add(ElemType::U32, &[len], Storage::Const { offset, len: len_bytes })
+    }
+
     fn access(&mut self, offset: i64, strides: &[i64]) -> Access {
         Access { offset: self.reg(offset), strides: strides.iter().map(|&s| self.reg(s)).collect() }
     }
@@ -152,8 +162,19 @@ fn matrices(writer: &mut EngineWriter) -> Program {
     let tile = (b.program.tiles.len() - 1) as u32;
     let epilogue = Some(Epilogue { tile, reads: vec![b.access(0, &[35, 1])] });
     let out = b.access(0, &[35]);
-    let kind =
-        StepKind::MatMul { batch: vec![], m, k, n, a, b: unused, b_packed: true, bias: true, epilogue, out };
+    let kind = StepKind::MatMul {
+        batch: vec![],
+        m,
+        k,
+        n,
+        a,
+        b: unused,
+        b_packed: true,
+        sparsity: None,
+        bias: true,
+        epilogue,
+        out,
+    };
     b.step(kind, &[x, w, bias, residual], &[packed]);
     // Each image times itself transposed.
     let square = b.floats(&[2, 17, 17]);
@@ -162,8 +183,19 @@ fn matrices(writer: &mut EngineWriter) -> Program {
     let batch = vec![batch];
     let out = b.access(0, &[289, 17]);
     let (a, right) = (left, right);
-    let kind =
-        StepKind::MatMul { batch, m, k, n, a, b: right, b_packed: false, bias: false, epilogue: None, out };
+    let kind = StepKind::MatMul {
+        batch,
+        m,
+        k,
+        n,
+        a,
+        b: right,
+        b_packed: false,
+        sparsity: None,
+        bias: false,
+        epilogue: None,
+        out,
+    };
     b.step(kind, &[x, x], &[square]);
     let soft = b.floats(&[2, 17, 17]);
     let [rows, cols] = b.regs([34, 17]);
@@ -204,6 +236,7 @@ fn images(writer: &mut EngineWriter) -> Program {
         dilation,
         groups,
         m,
+        sparsity: None,
         bias: true,
         epilogue,
     };
@@ -223,6 +256,7 @@ fn images(writer: &mut EngineWriter) -> Program {
         dilation,
         groups,
         m,
+        sparsity: None,
         bias: false,
         epilogue: None,
     };
@@ -250,6 +284,79 @@ fn images(writer: &mut EngineWriter) -> Program {
         pools.push(out);
     }
     b.finish(&[z, pools[0], pools[1], pools[2]])
+}
+
+/// Products and a convolution whose weights are stored in part.
+fn sparse(writer: &mut EngineWriter) -> Program {
+    let mut b = Builder::new(writer);
+    let x = b.input(ElemType::F32, &[7, 19]);
+    // 5 groups of 4 rows, the last of 3; 10 stored rows in 2 panels.
+    let (w, codes, bias) = (b.weights(&[2, 10, 32]), b.codes(64), b.weights(&[35]));
+    let y = b.floats(&[7, 35]);
+    let [m, k, n] = b.regs([7, 19, 35]);
+    let (a, unused, out) = (b.access(0, &[19, 1]), b.access(0, &[]), b.access(0, &[35]));
+    b.program.tiles.push(TileProgram {
+        body: vec![Instr::Load { arg: 0 }, Instr::Unary(UnaryOp::Neg, 0), store(0, 1)],
+        ..TileProgram::default()
+    });
+    let kind = StepKind::MatMul {
+        batch: vec![],
+        m,
+        k,
+        n,
+        a,
+        b: unused,
+        b_packed: true,
+        sparsity: Some(Sparsity::Columns),
+        out,
+        bias: true,
+        epilogue: Some(Epilogue { tile: 0, reads: vec![] }),
+    };
+    b.step(kind, &[x, w, codes, bias], &[y]);
+    // 5 groups of 8 rows, 3 of them stored: 15 codes of 3 bits in 2 words.
+    let (w, codes, z) = (b.weights(&[15, 32]), b.codes(2), b.floats(&[7, 6]));
+    let [m, k, n] = b.regs([7, 35, 6]);
+    let (a, unused, out) = (b.access(0, &[35, 1]), b.access(0, &[]), b.access(0, &[6]));
+    let kind = StepKind::MatMul {
+        batch: vec![],
+        m,
+        k,
+        n,
+        a,
+        b: unused,
+        b_packed: true,
+        sparsity: Some(Sparsity::Panels { kept: 3, of: 8 }),
+        out,
+        bias: false,
+        epilogue: None,
+    };
+    b.step(kind, &[y, w, codes], &[z]);
+    // The first 36 elements as an image of 3 x 2 pixels of 6 channels in two groups: 2 taps of one group of 4, 2 stored.
+    let image = b.floats(&[1, 3, 2, 6]);
+    let copy = TileProgram { body: vec![Instr::Load { arg: 0 }, store(0, 0)], ..TileProgram::default() };
+    b.tile(copy, &[36], &[(z, 0, &[1])], &[(image, 0, &[1])]);
+    let (w, codes, bias) = (b.weights(&[2, 4, 32]), b.codes(2), b.weights(&[8]));
+    let (kernel, stride, dilation) = (b.regs([2, 1]), b.regs([1, 1]), b.regs([1, 1]));
+    let [groups, m] = b.regs([2, 8]);
+    let (extents, out_extents) = (b.regs([1, 3, 2, 6]), b.regs([2, 2]));
+    let (from, to) = (b.access(0, &[36, 12, 6]), b.access(0, &[32, 16, 8]));
+    let pixels = b.floats(&[1, 2, 2, 8]);
+    let kind = StepKind::Conv {
+        extents,
+        out_extents,
+        x: from,
+        out: to,
+        kernel,
+        stride,
+        dilation,
+        groups,
+        m,
+        sparsity: Some(Sparsity::Panels { kept: 2, of: 4 }),
+        bias: true,
+        epilogue: None,
+    };
+    b.step(kind, &[image, w, codes, bias], &[pixels]);
+    b.finish(&[pixels])
 }
 
 fn indices(writer: &mut EngineWriter) -> Program {

@@ -8,6 +8,7 @@ mod conv;
 mod matmul;
 mod refuse;
 mod rows;
+mod sparse;
 
 use autoglm_runtime::cpu::kernels::{KernelError, Kernels, Part};
 use autoglm_runtime::cpu::{Isa, SharedMut};
