@@ -125,6 +125,7 @@ fn product(m: usize, k: usize, n: usize, map: Map) -> Outcome<f64> {
         a: build.access(&[k, 1]),
         b: build.access(&[0, 0]),
         b_packed: true,
+        sparsity: None,
         out: build.access(&[n]),
         bias: false,
         epilogue: (map == Map::Inside).then(|| Epilogue { tile: 0, reads: vec![dense.clone()] }),

@@ -2,8 +2,8 @@
 #![allow(clippy::print_stdout, reason = "the table is this program's result")]
 
 use autoglm_runtime::cpu::kernels::{
-    ConvArgs, KernelError, Kernels, MATMUL_SCRATCH, MatB, MatMulArgs, Part, Pixels, RowView, View, conv,
-    matmul,
+    ConvArgs, ConvB, KernelError, Kernels, MATMUL_SCRATCH, MatB, MatMulArgs, Part, Pixels, RowView, View,
+    conv, matmul,
 };
 use autoglm_runtime::cpu::pack::{packed_conv_len, packed_gemm_len};
 use autoglm_runtime::cpu::{Isa, SharedMut};
@@ -131,7 +131,7 @@ fn convolution(
     let w = Aligned::new(packed_conv_len(&args.weights()).unwrap_or(0));
     let mut out = Aligned::new(foot.out.len());
     let out = SharedMut::new(out.get_mut());
-    fastest(|| conv(kernels, &args, x.get(), w.get(), None, &out, Part::WHOLE))
+    fastest(|| conv(kernels, &args, x.get(), ConvB::Packed(w.get()), None, &out, Part::WHOLE))
 }
 
 fn main() -> Result<(), KernelError> {

@@ -255,15 +255,13 @@ impl ElementMap {
             StepKind::Tile { tile, dims, reads, writes } => {
                 (*tile, numbers(dims)?, 0, reads, strided(writes.first()?)?)
             }
-            StepKind::MatMul { epilogue: Some(epilogue), batch, m, n, out, bias, .. } => {
+            StepKind::MatMul { epilogue: Some(epilogue), batch, m, n, out, .. } => {
                 let dims = numbers(&[batch.as_slice(), &[*m, *n]].concat())?;
-                (epilogue.tile, dims, 2 + usize::from(*bias), &epilogue.reads, strided(out)?)
+                (epilogue.tile, dims, step.kind.own_args(), &epilogue.reads, strided(out)?)
             }
-            StepKind::Conv {
-                epilogue: Some(epilogue), extents, out_extents: [oh, ow], m, out, bias, ..
-            } => {
+            StepKind::Conv { epilogue: Some(epilogue), extents, out_extents: [oh, ow], m, out, .. } => {
                 let dims = numbers(&[extents[0], *oh, *ow, *m])?;
-                (epilogue.tile, dims, 2 + usize::from(*bias), &epilogue.reads, strided(out)?)
+                (epilogue.tile, dims, step.kind.own_args(), &epilogue.reads, strided(out)?)
             }
             _ => return None,
         };

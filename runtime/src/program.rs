@@ -173,6 +173,20 @@ pub struct Epilogue {
     pub reads: Vec<Access>,
 }
 
+/// Which rows of packed weights are stored; the others are zero. The layout is that of [`crate::cpu::sparse`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Sparsity {
+    /// `kept` of every `of` successive rows, the same for the 32 columns of a panel. Saves arithmetic and bytes.
+    Panels {
+        /// At least 1, at most `of`.
+        kept: u8,
+        /// 2, 4, 8 or 16.
+        of: u8,
+    },
+    /// 2 of every 4 successive rows, others for each column. Saves bytes, for products of few rows.
+    Columns,
+}
+
 /// The kinds of step. Every kind has one module in `steps/` with its footprint and its execution.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum StepKind {
@@ -189,7 +203,8 @@ pub enum StepKind {
         writes: Vec<Access>,
     },
     /// f32 `out[b, m, n] = sum_k a[b, m, k] * B[b, k, n] + bias[n]`.
-    /// args: a, b, then bias[n] if `bias`, then those of the epilogue.
+    /// args: a, b, then codes if `sparsity`, then bias[n] if `bias`, then those of the epilogue. A product with a weight that
+    /// is not stored is no term of the sum, whatever the factor from a.
     MatMul {
         /// Batch extents, outermost first.
         batch: Vec<Reg>,
@@ -205,15 +220,17 @@ pub enum StepKind {
         b: Access,
         /// `b` is a constant in the packed layout `[ceil(n/32)][k][32]`, zero filled, without batch.
         b_packed: bool,
+        /// Packed `b` is stored in part: it holds the stored rows, and the argument after it (u32) their codes.
+        sparsity: Option<Sparsity>,
         /// Strides over batch, then m; the columns of a row are neighbours. Its elements are distinct.
         out: Access,
-        /// A third argument holds the bias.
+        /// The argument after b and its codes holds the bias.
         bias: bool,
         /// Applied to the result.
         epilogue: Option<Epilogue>,
     },
-    /// f32 NHWC convolution without padding (a pad step comes before): args x[n,h,w,c], packed weights, bias[m]?, then
-    /// those of the epilogue; out [n,oh,ow,m]. Weights, groups == 1: packed `[ceil(m/32)][kh*kw*c][32]`; depthwise (groups == c == m):
+    /// f32 NHWC convolution without padding (a pad step comes before): args x[n,h,w,c], packed weights, codes if `sparsity`,
+    /// bias[m]?, then those of the epilogue; out [n,oh,ow,m]. Weights, groups == 1: packed `[ceil(m/32)][kh*kw*c][32]`; depthwise (groups == c == m):
     /// `[kh*kw][m]`; other groups: one packed block a group over its c/groups inputs and m/groups outputs.
     Conv {
         /// Extents of x: n, h, w, c.
@@ -234,7 +251,9 @@ pub enum StepKind {
         groups: Reg,
         /// Output channels.
         m: Reg,
-        /// A third argument holds the bias.
+        /// The weights are stored in part, as for `MatMul`, by groups of a tap's input channels. Not for depthwise ones.
+        sparsity: Option<Sparsity>,
+        /// The argument after the weights and their codes holds the bias.
         bias: bool,
         /// Applied to the result.
         epilogue: Option<Epilogue>,
@@ -416,6 +435,16 @@ pub enum ScatterMode {
 }
 
 impl StepKind {
+    /// Arguments that a contraction has itself, before those of its epilogue.
+    pub(crate) fn own_args(&self) -> usize {
+        match self {
+            StepKind::MatMul { sparsity, bias, .. } | StepKind::Conv { sparsity, bias, .. } => {
+                2 + usize::from(sparsity.is_some()) + usize::from(*bias)
+            }
+            _ => 0,
+        }
+    }
+
     /// The kind's name.
     pub const fn name(&self) -> &'static str {
         match self {

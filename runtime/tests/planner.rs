@@ -214,6 +214,7 @@ fn product_step(name: &str, transposed: bool, side: Reg, args: &[ValueId], out: 
         a: dense.clone(),
         b: dense,
         b_packed: false,
+        sparsity: None,
         out: Access { offset: 2, strides: vec![side] },
         bias: false,
         epilogue: Some(Epilogue { tile: 0, reads }),

@@ -85,6 +85,7 @@ fn kernel(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
         dilation: pair(cx, ints("dilations"))?,
         groups: cx.reg(&groups.into())?,
         m: cx.reg(&m.into())?,
+        sparsity: None,
         bias: bias.is_some(),
         epilogue,
     };

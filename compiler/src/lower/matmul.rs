@@ -179,6 +179,7 @@ impl Nest {
             a: cx.view_access(&self.a)?,
             b: cx.view_access(&self.b)?,
             b_packed,
+            sparsity: None,
             out: cx.lines_access(&self.out)?,
             bias,
             epilogue,

@@ -9,6 +9,7 @@ pub mod features;
 pub mod kernels;
 pub mod pack;
 pub mod shared;
+pub mod sparse;
 
 pub use features::Isa;
 pub use shared::SharedMut;

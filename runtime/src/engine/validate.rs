@@ -3,10 +3,11 @@
 
 use super::format::WEIGHT_ALIGN;
 use super::manifest::{Manifest, TensorSignature};
+use crate::cpu::sparse::Pattern;
 use crate::elem::ElemType;
 use crate::error::EngineError;
 use crate::program::{
-    Access, Cond, Epilogue, Port, Program, Reg, ShapeOp, Step, StepKind, Storage, Value, ValueId,
+    Access, Cond, Epilogue, Port, Program, Reg, ShapeOp, Sparsity, Step, StepKind, Storage, Value, ValueId,
 };
 use crate::steps::check_map;
 use crate::tile::TileProgram;
@@ -68,12 +69,10 @@ pub fn validate_tiles(program: &Program, check: TileCheck<'_>) -> Checked {
     for (i, step) in program.steps.iter().enumerate() {
         let (tile, rank, args) = match &step.kind {
             StepKind::Tile { tile, dims, .. } => (tile, dims.len(), elems(&step.args)),
-            StepKind::MatMul { epilogue: Some(Epilogue { tile, .. }), batch, bias, .. } => {
-                (tile, batch.len() + 2, elems(&staged(step, *bias)))
+            StepKind::MatMul { epilogue: Some(Epilogue { tile, .. }), batch, .. } => {
+                (tile, batch.len() + 2, elems(&staged(step)))
             }
-            StepKind::Conv { epilogue: Some(Epilogue { tile, .. }), bias, .. } => {
-                (tile, 4, elems(&staged(step, *bias)))
-            }
+            StepKind::Conv { epilogue: Some(Epilogue { tile, .. }), .. } => (tile, 4, elems(&staged(step))),
             _ => continue,
         };
         let Some(tile_program) = program.tiles.get(*tile as usize) else { continue };
@@ -86,10 +85,9 @@ pub fn validate_tiles(program: &Program, check: TileCheck<'_>) -> Checked {
     Ok(())
 }
 
-/// The arguments that a contraction's epilogue sees: the result, then what follows the operands and the bias.
-fn staged(step: &Step, bias: bool) -> Vec<ValueId> {
-    let own = 2 + usize::from(bias);
-    step.outs.iter().copied().take(1).chain(step.args.iter().copied().skip(own)).collect()
+/// The arguments that a contraction's epilogue sees: the result, then what follows its own.
+fn staged(step: &Step) -> Vec<ValueId> {
+    step.outs.iter().copied().take(1).chain(step.args.iter().copied().skip(step.kind.own_args())).collect()
 }
 
 /// Checks that the manifest describes the ports that the program has.
@@ -271,22 +269,28 @@ impl Cx<'_> {
         Ok(())
     }
 
-    /// Operands of a contraction: `own` f32 arguments, then those of the epilogue, which runs over `rank` dimensions.
-    fn epilogue(
+    /// Operands of a contraction: its own arguments, of which the codes of sparse weights are u32 and the others f32, then
+    /// those of the epilogue, which runs over `rank` dimensions.
+    fn contraction(
         &self,
         step: &Step,
-        own: usize,
         rank: usize,
+        sparsity: Option<Sparsity>,
         epilogue: Option<&Epilogue>,
     ) -> Result<(), String> {
-        let Some(epilogue) = epilogue else { return self.counts(step, own, Some(ElemType::F32)) };
-        self.counts(step, own + epilogue.reads.len(), None)?;
-        for &id in step.args.iter().take(own).chain(&step.outs) {
+        let own = step.kind.own_args();
+        self.counts(step, own + epilogue.map_or(0, |e| e.reads.len()), None)?;
+        for (i, &id) in step.args.iter().take(own).chain(&step.outs).enumerate() {
+            let want = if sparsity.is_some() && i == 2 { ElemType::U32 } else { ElemType::F32 };
             let found = self.value(id)?.elem;
-            if found != ElemType::F32 {
-                return Err(format!("value {id} is {found:?} instead of F32"));
+            if found != want {
+                return Err(format!("value {id} is {found:?} instead of {want:?}"));
             }
         }
+        if let Some(sparsity) = sparsity {
+            Pattern::new(sparsity).map_err(|e| format!("{sparsity:?}: {e}"))?;
+        }
+        let Some(epilogue) = epilogue else { return Ok(()) };
         let count = self.program.tiles.len();
         let tile = self.program.tiles.get(epilogue.tile as usize);
         check_map(tile.ok_or(format!("tile program {} of {count}", epilogue.tile))?)?;
@@ -305,8 +309,11 @@ impl Cx<'_> {
         let f32s = Some(ElemType::F32);
         match &step.kind {
             StepKind::Tile { tile, dims, reads, writes } => self.tile(step, *tile, dims, reads, writes),
-            StepKind::MatMul { batch, m, k, n, a, b, b_packed, out, bias, epilogue } => {
-                self.epilogue(step, 2 + usize::from(*bias), batch.len() + 2, epilogue.as_ref())?;
+            StepKind::MatMul { batch, m, k, n, a, b, b_packed, sparsity, out, bias: _, epilogue } => {
+                self.contraction(step, batch.len() + 2, *sparsity, epilogue.as_ref())?;
+                if sparsity.is_some() && !b_packed {
+                    return Err("sparse weights are not packed".into());
+                }
                 let rank = batch.len() + 2;
                 if rank > MAX_RANK {
                     return Err(format!("{} batch dimensions", batch.len()));
@@ -354,10 +361,11 @@ impl Cx<'_> {
                 dilation,
                 groups,
                 m,
-                bias,
+                sparsity,
+                bias: _,
                 epilogue,
             } => {
-                self.epilogue(step, 2 + usize::from(*bias), 4, epilogue.as_ref())?;
+                self.contraction(step, 4, *sparsity, epilogue.as_ref())?;
                 self.all_regs(&[*groups, *m])?;
                 (extents, &[out_extents, kernel, stride, dilation], [x, out])
             }

@@ -4,8 +4,10 @@ use super::epilogue::{Epilogue, Product, STAGE_BYTES};
 use super::floats::{
     floats, floats_out, part as part_of, pixels, refused, refused_step, scratch_floats, workers_for,
 };
+use super::sparse::Weights;
 use super::{Call, PlanCx, footprint};
-use crate::cpu::kernels::{ConvArgs, Kernels, conv, conv_staged};
+use crate::cpu::kernels::{ConvArgs, ConvB, Kernels, SPARSE_SCRATCH, conv, conv_staged};
+use crate::cpu::sparse::SparseMatrix;
 use crate::error::RunError;
 use crate::memory::Memory;
 use crate::program::{Step, StepKind, ValueId};
@@ -17,6 +19,7 @@ struct Conv {
     flops: usize,
     x: ValueId,
     weights: ValueId,
+    sparse: Option<Weights>,
     bias: Option<ValueId>,
     out: ValueId,
     epilogue: Option<Epilogue>,
@@ -33,6 +36,7 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
         dilation,
         groups,
         m,
+        sparsity,
         bias,
         epilogue,
     } = &step.kind
@@ -40,7 +44,7 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
         return Err(footprint(step, "is not a Conv step".into()));
     };
     let (x, weights, out) = (cx.arg(step, 0)?, cx.arg(step, 1)?, cx.out(step, 0)?);
-    let bias = if *bias { Some(cx.arg(step, 2)?) } else { None };
+    let bias = if *bias { Some(cx.arg(step, step.kind.own_args() - 1)?) } else { None };
     for value in [Some(x), Some(weights), bias, Some(out)].into_iter().flatten() {
         cx.require_f32(step, value)?;
     }
@@ -67,7 +71,16 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
     if computed != out_size {
         return Err(footprint(step, format!("the output is {out_size:?} instead of {computed:?}")));
     }
-    cx.require_len(step, "the weights", weights, &[foot.weights.end])?;
+    let sparse = match sparsity {
+        Some(sparsity) => {
+            let matrix = SparseMatrix::conv(*sparsity, &args.weights()).map_err(refused_step(step))?;
+            Some(Weights::resolve(step, cx, &matrix)?)
+        }
+        None => {
+            cx.require_len(step, "the weights", weights, &[foot.weights.end])?;
+            None
+        }
+    };
     if let Some(bias) = bias {
         cx.require_len(step, "the bias", bias, &[m])?;
     }
@@ -75,13 +88,22 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
         extents: &out_dims,
         out: (out, &out_access),
         stage_columns: args.stage_columns(),
-        first_arg: 2 + usize::from(bias.is_some()),
+        first_arg: step.kind.own_args(),
     };
     let epilogue = Epilogue::resolve(step, cx, epilogue.as_ref(), &product)?;
-    let window = [args.kernel[0], args.kernel[1], channels / args.groups.max(1), 2];
-    let flops = out_dims.iter().chain(&window).fold(1usize, |p, d| p.saturating_mul(*d));
+    let window = [args.kernel[0], args.kernel[1], channels / args.groups.max(1)];
+    let rows = window.iter().fold(1usize, |p, d| p.saturating_mul(*d));
+    let rows = sparse.as_ref().map_or(rows, |weights| weights.rows);
+    let flops = out_dims.iter().chain(&[rows, 2]).fold(1usize, |p, d| p.saturating_mul(*d));
     let (step, kernels) = (step.name.clone(), cx.kernels()?);
-    Ok(Box::new(Conv { step, kernels, args, flops, x, weights, bias, out, epilogue }))
+    Ok(Box::new(Conv { step, kernels, args, flops, x, weights, sparse, bias, out, epilogue }))
+}
+
+impl Conv {
+    /// Elements of scratch that the weights need.
+    fn own_scratch(&self) -> usize {
+        if self.sparse.is_some() { SPARSE_SCRATCH } else { 0 }
+    }
 }
 
 impl Call for Conv {
@@ -98,7 +120,7 @@ impl Call for Conv {
     }
 
     fn scratch_bytes(&self) -> usize {
-        if self.epilogue.is_some() { STAGE_BYTES } else { 0 }
+        self.own_scratch() * size_of::<f32>() + if self.epilogue.is_some() { STAGE_BYTES } else { 0 }
     }
 
     fn run(&self, mem: &Memory<'_>, part: usize, parts: usize, scratch: &mut [u8]) -> Result<(), RunError> {
@@ -109,9 +131,16 @@ impl Call for Conv {
             Some(bias) => Some(unsafe { floats(mem, bias)? }),
             None => None,
         };
+        let scratch = scratch_floats(scratch);
+        let (scratch, stage) = scratch.split_at_mut(self.own_scratch().min(scratch.len()));
+        let weights = match &self.sparse {
+            // SAFETY: as above.
+            Some(weights) => ConvB::Sparse(unsafe { weights.operand(mem, scratch)? }),
+            None => ConvB::Packed(weights),
+        };
         let part = part_of(part, parts);
         if let Some(epilogue) = &self.epilogue {
-            return epilogue.run(mem, scratch_floats(scratch), |stage| {
+            return epilogue.run(mem, stage, |stage| {
                 conv_staged(&self.kernels, &self.args, x, weights, bias, stage, part)
             });
         }

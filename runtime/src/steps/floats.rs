@@ -20,6 +20,18 @@ pub(super) unsafe fn floats<'m>(mem: &'m Memory<'_>, value: ValueId) -> Result<&
     if head.is_empty() { Ok(floats) } else { Err(unaligned(value)) }
 }
 
+/// A value to read as 32-bit words.
+///
+/// # Safety
+/// As for [`floats`].
+pub(super) unsafe fn words<'m>(mem: &'m Memory<'_>, value: ValueId) -> Result<&'m [u32], RunError> {
+    // SAFETY: passed on to the caller.
+    let bytes = unsafe { mem.bytes(value)? };
+    // SAFETY: every bit pattern is a word.
+    let (head, words, _) = unsafe { bytes.align_to::<u32>() };
+    if head.is_empty() { Ok(words) } else { Err(unaligned(value)) }
+}
+
 /// A value to write as floats, shared by all workers.
 ///
 /// # Safety
@@ -67,7 +79,7 @@ pub(super) fn pixels(step: &Step, access: &Strided) -> Result<Pixels, RunError> 
 }
 
 fn unaligned(value: ValueId) -> RunError {
-    RunError::Shape(format!("value {value} is not aligned for floats"))
+    RunError::Shape(format!("value {value} is not aligned for its elements"))
 }
 
 /// A kernel's refusal as the step's.

@@ -4,10 +4,12 @@ use super::epilogue::{Epilogue, Product, STAGE_BYTES};
 use super::floats::{
     floats, floats_out, part as part_of, refused, refused_step, scratch_floats, start, workers_for,
 };
+use super::sparse::Weights;
 use super::{Call, PlanCx, Strided, footprint};
 use crate::cpu::kernels::{
-    BatchDim, Kernels, MATMUL_SCRATCH, MatB, MatMulArgs, RowView, View, matmul, matmul_staged,
+    BatchDim, Kernels, MATMUL_SCRATCH, MatB, MatMulArgs, RowView, SPARSE_SCRATCH, View, matmul, matmul_staged,
 };
+use crate::cpu::sparse::SparseMatrix;
 use crate::error::RunError;
 use crate::memory::Memory;
 use crate::program::{Step, StepKind, ValueId};
@@ -23,6 +25,7 @@ struct MatMul {
     b_view: View,
     out_view: RowView,
     packed: bool,
+    sparse: Option<Weights>,
     a: ValueId,
     b: ValueId,
     bias: Option<ValueId>,
@@ -39,14 +42,16 @@ fn view(step: &Step, access: &Strided) -> Result<View, RunError> {
 }
 
 pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, RunError> {
-    let StepKind::MatMul { batch, m, k, n, a, b, b_packed, out: out_access, bias, epilogue } = &step.kind
+    let StepKind::MatMul { batch, m, k, n, a, b, b_packed, sparsity, out: out_access, bias, epilogue } =
+        &step.kind
     else {
         return Err(footprint(step, "is not a MatMul step".into()));
     };
     let extents = batch.iter().map(|r| cx.size(step, "a batch extent", *r)).collect::<Result<Vec<_>, _>>()?;
     let (m, k, n) = (cx.size(step, "m", *m)?, cx.size(step, "k", *k)?, cx.size(step, "n", *n)?);
     let (a_value, b_value, out) = (cx.arg(step, 0)?, cx.arg(step, 1)?, cx.out(step, 0)?);
-    let bias = if *bias { Some(cx.arg(step, 2)?) } else { None };
+    let bias = if *bias { Some(cx.arg(step, step.kind.own_args() - 1)?) } else { None };
+    let sparse = sparsity.map(|s| Weights::resolve(step, cx, &SparseMatrix::product(s, k, n))).transpose()?;
     for value in [Some(a_value), Some(b_value), bias, Some(out)].into_iter().flatten() {
         cx.require_f32(step, value)?;
     }
@@ -71,7 +76,7 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
         extents: &nest(m, n),
         out: (out, &out_strides),
         stage_columns: n,
-        first_arg: 2 + usize::from(bias.is_some()),
+        first_arg: step.kind.own_args(),
     };
     let call = MatMul {
         step: step.name.clone(),
@@ -84,6 +89,7 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
         b_view: view(step, &b_strides)?,
         out_view: RowView { offset: start(step, &out_strides)?, row: view(step, &out_strides)?.row },
         packed: *b_packed,
+        sparse,
         a: a_value,
         b: b_value,
         bias,
@@ -100,7 +106,10 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
         }
     };
     fits("the left factor", foot.a.end, a_value)?;
-    fits("the right factor", if *b_packed { foot.b_packed.end } else { foot.b.end }, b_value)?;
+    // Sparse weights were checked above.
+    if call.sparse.is_none() {
+        fits("the right factor", if *b_packed { foot.b_packed.end } else { foot.b.end }, b_value)?;
+    }
     if let Some(bias) = bias {
         cx.require_len(step, "the bias", bias, &[n])?;
     }
@@ -112,6 +121,15 @@ impl MatMul {
         let (batch, a, b, out) = (self.batch.as_slice(), self.a_view, self.b_view, self.out_view);
         MatMulArgs { batch, m: self.m, k: self.k, n: self.n, a, b, out }
     }
+
+    /// Elements of scratch that the right factor needs.
+    fn own_scratch(&self) -> usize {
+        match &self.sparse {
+            Some(_) => SPARSE_SCRATCH,
+            None if self.packed => 0,
+            None => MATMUL_SCRATCH,
+        }
+    }
 }
 
 impl Call for MatMul {
@@ -121,7 +139,8 @@ impl Call for MatMul {
 
     fn flops(&self) -> u64 {
         let batches = self.batch.iter().fold(1u64, |p, d| p.saturating_mul(d.extent as u64));
-        [self.m, self.k, self.n, 2].iter().fold(batches, |p, d| p.saturating_mul(*d as u64))
+        let k = self.sparse.as_ref().map_or(self.k, |weights| weights.rows);
+        [self.m, k, self.n, 2].iter().fold(batches, |p, d| p.saturating_mul(*d as u64))
     }
 
     fn parts(&self, max: usize) -> usize {
@@ -129,8 +148,7 @@ impl Call for MatMul {
     }
 
     fn scratch_bytes(&self) -> usize {
-        let packing = if self.packed { 0 } else { MATMUL_SCRATCH * size_of::<f32>() };
-        packing + if self.epilogue.is_some() { STAGE_BYTES } else { 0 }
+        self.own_scratch() * size_of::<f32>() + if self.epilogue.is_some() { STAGE_BYTES } else { 0 }
     }
 
     fn run(&self, mem: &Memory<'_>, part: usize, parts: usize, scratch: &mut [u8]) -> Result<(), RunError> {
@@ -142,9 +160,13 @@ impl Call for MatMul {
             None => None,
         };
         let scratch = scratch_floats(scratch);
-        let packing = if self.packed { 0 } else { MATMUL_SCRATCH.min(scratch.len()) };
-        let (scratch, stage) = scratch.split_at_mut(packing);
-        let b = if self.packed { MatB::Packed(b) } else { MatB::Strided { data: b, scratch } };
+        let (scratch, stage) = scratch.split_at_mut(self.own_scratch().min(scratch.len()));
+        let b = match &self.sparse {
+            // SAFETY: as above.
+            Some(weights) => MatB::Sparse(unsafe { weights.operand(mem, scratch)? }),
+            None if self.packed => MatB::Packed(b),
+            None => MatB::Strided { data: b, scratch },
+        };
         let part = part_of(part, parts);
         if let Some(epilogue) = &self.epilogue {
             return epilogue.run(mem, stage, |stage| {

@@ -14,6 +14,7 @@ mod matmul;
 mod norm;
 mod pool;
 mod scatter;
+mod sparse;
 mod tile;
 mod top_k;
 

@@ -28,6 +28,7 @@ fn residual(m: usize, from_h: bool) -> Build {
         a: dense.clone(),
         b: dense.clone(),
         b_packed: false,
+        sparsity: None,
         out: build.access(0, &[m]),
         bias: false,
         epilogue: Some(Epilogue { tile: sum, reads: vec![dense] }),

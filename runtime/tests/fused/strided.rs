@@ -66,6 +66,7 @@ fn convolve(
         dilation: [one; 2],
         groups: build.reg(groups),
         m: all[3],
+        sparsity: None,
         bias: false,
         epilogue: None,
     };
@@ -85,6 +86,7 @@ fn matmul(build: &mut Build, extents: &[usize], x: Access, out: Access) -> (Step
         a,
         b: build.access(0, &[extents[1], 1]),
         b_packed: false,
+        sparsity: None,
         out,
         bias: false,
         epilogue: None,

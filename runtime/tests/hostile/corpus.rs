@@ -152,8 +152,19 @@ fn matrices(writer: &mut EngineWriter) -> Program {
     let tile = (b.program.tiles.len() - 1) as u32;
     let epilogue = Some(Epilogue { tile, reads: vec![b.access(0, &[35, 1])] });
     let out = b.access(0, &[35]);
-    let kind =
-        StepKind::MatMul { batch: vec![], m, k, n, a, b: unused, b_packed: true, bias: true, epilogue, out };
+    let kind = StepKind::MatMul {
+        batch: vec![],
+        m,
+        k,
+        n,
+        a,
+        b: unused,
+        b_packed: true,
+        sparsity: None,
+        bias: true,
+        epilogue,
+        out,
+    };
     b.step(kind, &[x, w, bias, residual], &[packed]);
     // Each image times itself transposed.
     let square = b.floats(&[2, 17, 17]);
@@ -162,8 +173,19 @@ fn matrices(writer: &mut EngineWriter) -> Program {
     let batch = vec![batch];
     let out = b.access(0, &[289, 17]);
     let (a, right) = (left, right);
-    let kind =
-        StepKind::MatMul { batch, m, k, n, a, b: right, b_packed: false, bias: false, epilogue: None, out };
+    let kind = StepKind::MatMul {
+        batch,
+        m,
+        k,
+        n,
+        a,
+        b: right,
+        b_packed: false,
+        sparsity: None,
+        bias: false,
+        epilogue: None,
+        out,
+    };
     b.step(kind, &[x, x], &[square]);
     let soft = b.floats(&[2, 17, 17]);
     let [rows, cols] = b.regs([34, 17]);
@@ -204,6 +226,7 @@ fn images(writer: &mut EngineWriter) -> Program {
         dilation,
         groups,
         m,
+        sparsity: None,
         bias: true,
         epilogue,
     };
@@ -223,6 +246,7 @@ fn images(writer: &mut EngineWriter) -> Program {
         dilation,
         groups,
         m,
+        sparsity: None,
         bias: false,
         epilogue: None,
     };

@@ -99,6 +99,7 @@ fn work_without_end_is_refused_before_it_starts() {
         a,
         b,
         b_packed: false,
+        sparsity: None,
         bias: false,
         epilogue: None,
         out: access(ZERO, &[ONE]),

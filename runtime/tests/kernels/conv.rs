@@ -1,7 +1,7 @@
 //! Convolution and pooling.
 
 use super::{Guarded, Random, U, all_kernels, close, in_parts};
-use autoglm_runtime::cpu::kernels::{ConvArgs, Pixels, PoolArgs, conv, pool};
+use autoglm_runtime::cpu::kernels::{ConvArgs, ConvB, Pixels, PoolArgs, conv, pool};
 use autoglm_runtime::cpu::pack::{pack_conv, packed_conv_len};
 use autoglm_runtime::program::PoolMode;
 
@@ -65,7 +65,9 @@ fn check(args: &ConvArgs, bias: bool) {
     let want = reference(args, &x, &w, bias);
     assert_eq!(want.len(), foot.out.len());
     for kernels in all_kernels() {
-        let got = in_parts(want.len(), |out, part| conv(&kernels, args, &x, &packed, bias, out, part));
+        let got = in_parts(want.len(), |out, part| {
+            conv(&kernels, args, &x, ConvB::Packed(&packed), bias, out, part)
+        });
         for (i, (&got, &(want, bound))) in got.iter().zip(&want).enumerate() {
             let what = || format!("element {i} of {} {args:?}", kernels.isa().name());
             close(got, want, bound, &what);

@@ -87,7 +87,7 @@ fn conv_refuses_what_does_not_fit() {
     for kernels in all_kernels() {
         let run = |args: &ConvArgs, x: usize, w: usize, bias: usize, out: usize| {
             let (x, w, bias) = (vec![0.0; x], vec![0.0; w], vec![0.0; bias]);
-            with_out(out, |out| conv(&kernels, args, &x, &w, Some(&bias), out, Part::WHOLE))
+            with_out(out, |out| conv(&kernels, args, &x, ConvB::Packed(&w), Some(&bias), out, Part::WHOLE))
         };
         assert_eq!(run(&args, 18, 256, 4, 16), Ok(()));
         for (x, w, bias, out) in [(17, 256, 4, 16), (18, 255, 4, 16), (18, 256, 3, 16), (18, 256, 4, 15)] {

@@ -10,7 +10,7 @@ use super::gemm::Rows;
 use super::panel::pack_panel;
 use super::scores::{DotTile, ScoreRow};
 use super::table::{GemmKernel, Kernels};
-use super::tile::{GemmTile, MAX_ROWS, Taps};
+use super::tile::{GemmTile, MAX_ROWS, Taps, TileOut};
 use super::{KernelError, Part, distinct, holds, product, share, span};
 use crate::cpu::pack::PANEL;
 use crate::cpu::shared::SharedMut;
@@ -409,11 +409,14 @@ impl Run<'_> {
                 a_step: args.q.steps[3],
                 b: self.keys.as_ptr().wrapping_add(first * args.head_dim),
                 b_step: PANEL.cast_signed(),
-                bias: std::ptr::null(),
-                c: self.scores.as_mut_ptr().wrapping_add(first),
-                c_rows: [0; MAX_ROWS],
-                cols: 0,
-                accumulate: false,
+                out: TileOut {
+                    bias: std::ptr::null(),
+                    c: self.scores.as_mut_ptr().wrapping_add(first),
+                    c_rows: [0; MAX_ROWS],
+                    col: 0,
+                    cols: 0,
+                    accumulate: false,
+                },
             };
             let cols = PANEL.min(keys.len() - first);
             // SAFETY: the caller's promise; a block of rows fits the scores.
@@ -430,16 +433,14 @@ impl Run<'_> {
         step: usize,
         cols: usize,
     ) {
-        let (b, c) = (tile.b, tile.c);
         let count = rows.len().div_ceil(height);
         for index in 0..count {
             let part = share(rows.len(), count, index);
             tile.rows = starts.fill(rows.start + part.start, part.len());
-            tile.c_rows = Rows::Linear(step.cast_signed()).fill(part.start, part.len());
+            tile.out.c_rows = Rows::Linear(step.cast_signed()).fill(part.start, part.len());
             for col in (0..cols).step_by(self.gemm.cols) {
-                tile.cols = self.gemm.cols.min(cols - col);
-                tile.b = b.wrapping_add(col);
-                tile.c = c.wrapping_add(col);
+                tile.out.cols = self.gemm.cols.min(cols - col);
+                tile.out.col = col;
                 // SAFETY: the caller's promise.
                 unsafe { self.gemm.tiles[part.len() - 1](tile) };
             }
@@ -513,14 +514,17 @@ impl Run<'_> {
                 a_step: 1,
                 b,
                 b_step,
-                bias: std::ptr::null(),
-                c: self
-                    .sums
-                    .as_mut_ptr()
-                    .wrapping_add((rows.start - self.rows.start) * self.sum_step + first),
-                c_rows: [0; MAX_ROWS],
-                cols: 0,
-                accumulate: true,
+                out: TileOut {
+                    bias: std::ptr::null(),
+                    c: self
+                        .sums
+                        .as_mut_ptr()
+                        .wrapping_add((rows.start - self.rows.start) * self.sum_step + first),
+                    c_rows: [0; MAX_ROWS],
+                    col: 0,
+                    cols: 0,
+                    accumulate: true,
+                },
             };
             let starts = Rows::Linear(SCORE_STEP.cast_signed());
             let height = self.gemm.tiles.len();

@@ -1,12 +1,14 @@
 //! NHWC convolution without padding: an indirect GEMM over shifted rows (no im2col), or the depthwise kernel.
 
 use super::gemm::{Batch, Gemm, Operand, Rows};
+use super::sparse::SparseB;
 use super::table::Kernels;
 use super::tile::{DepthwiseTile, Taps};
 use super::view::{Pixels, merged};
 use super::{Block, KernelError, Part, Stage, distinct, holds, optional, product, rectangle, share, span};
-use crate::cpu::pack::{ConvWeights, PANEL, packed_conv_len, packed_gemm_len};
+use crate::cpu::pack::{ConvWeights, PANEL, packed_conv_len};
 use crate::cpu::shared::SharedMut;
+use crate::cpu::sparse::SparseMatrix;
 use std::ops::Range;
 
 /// Elements of the input that a block of channels of a depthwise convolution may take: 24 KB.
@@ -124,12 +126,20 @@ impl ConvArgs {
     }
 }
 
-/// Runs one part of a convolution. `weights` are packed as [`crate::cpu::pack::pack_conv`] does, `bias` has m elements.
+/// The weights.
+pub enum ConvB<'a> {
+    /// Packed as [`crate::cpu::pack::pack_conv`] does.
+    Packed(&'a [f32]),
+    /// Stored in part, as [`crate::cpu::sparse::pack_sparse_conv`] does. Not for depthwise convolutions.
+    Sparse(SparseB<'a>),
+}
+
+/// Runs one part of a convolution. `bias` has m elements.
 pub fn conv(
     kernels: &Kernels,
     args: &ConvArgs,
     x: &[f32],
-    weights: &[f32],
+    weights: ConvB,
     bias: Option<&[f32]>,
     out: &SharedMut<f32>,
     part: Part,
@@ -143,7 +153,7 @@ pub fn conv_staged(
     kernels: &Kernels,
     args: &ConvArgs,
     x: &[f32],
-    weights: &[f32],
+    weights: ConvB,
     bias: Option<&[f32]>,
     stage: Stage<'_>,
     part: Part,
@@ -156,7 +166,7 @@ pub fn conv_staged(
 fn checked(
     kernels: &Kernels,
     args: &ConvArgs,
-    (x, weights, bias): (&[f32], &[f32], Option<&[f32]>),
+    (x, weights, bias): (&[f32], ConvB, Option<&[f32]>),
     to: Result<&SharedMut<f32>, Stage<'_>>,
     part: Part,
 ) -> Result<(), KernelError> {
@@ -164,7 +174,17 @@ fn checked(
     let foot = args.footprint()?;
     let size = args.out_size()?;
     holds("x", &foot.x, x.len())?;
-    holds("weights", &foot.weights, weights.len())?;
+    let pixels = product(&[args.batch, size[0], size[1]])?;
+    let b = match weights {
+        ConvB::Packed(weights) => {
+            holds("weights", &foot.weights, weights.len())?;
+            Operand::Packed(weights.as_ptr())
+        }
+        ConvB::Sparse(b) => {
+            let matrix = SparseMatrix::conv(b.sparsity, &args.weights())?;
+            Operand::Sparse(b.resolve(kernels, pixels, &matrix, true)?)
+        }
+    };
     if let Some(bias) = bias {
         holds("bias", &(0..args.m), bias.len())?;
     }
@@ -172,18 +192,17 @@ fn checked(
         return Ok(());
     }
     let (rows, taps, out_rows) = args.geometry(size);
-    let pixels = args.batch * size[0] * size[1];
     let shape = args.weights();
     let per_group = args.m / args.groups;
     let base = x.as_ptr().wrapping_add(if foot.x.is_empty() { 0 } else { args.x.offset });
     let out = to.as_ref().map_or(std::ptr::null_mut(), |out| out.as_ptr().wrapping_add(args.out.offset));
     let mut stage = to.err();
-    if shape.is_depthwise() {
+    if let (true, Operand::Packed(w)) = (shape.is_depthwise(), &b) {
         let tile = DepthwiseTile {
             x: base,
             rows: rows.fill(0, 0),
             taps,
-            w: weights.as_ptr(),
+            w: *w,
             w_step: args.m,
             bias: optional(bias),
             out,
@@ -196,7 +215,6 @@ fn checked(
         // because the output's elements are distinct.
         return unsafe { all.run(part, stage.as_mut()) };
     }
-    let depth = taps.count * shape.c;
     let gemm = Gemm {
         turn: kernels.turn,
         kernel: if pixels <= kernels.gemm_low.tiles.len() { kernels.gemm_low } else { kernels.gemm },
@@ -208,16 +226,12 @@ fn checked(
         a: base,
         a_step: 1,
         rows,
-        b: Operand::Packed(weights.as_ptr()),
+        b,
         bias: optional(bias),
         out,
         out_rows,
         batches: args.groups,
-        batch: Batch::Groups {
-            a: shape.c,
-            b: packed_gemm_len(depth, per_group).ok_or(KernelError::Overflow)?,
-            n: per_group,
-        },
+        batch: Batch::Groups { a: shape.c, n: per_group },
     };
     // SAFETY: as above.
     unsafe { gemm.run(part, stage.as_mut()) }

@@ -1,7 +1,7 @@
 //! The indirect GEMM that matrix multiplication and convolution share.
 //!
-//! Loops, outermost first: batch, block of row tiles (its part of A stays in the second-level cache), chunk of the
-//! inner extent, panel of 32 columns, row tile, part of the panel. A chunk after the first goes on from what the
+//! Loops, outermost first: batch, block of row tiles (its part of A stays in the second-level cache, packed where B is
+//! sparse), chunk of the inner extent, panel of 32 columns, row tile, part of the panel. A chunk after the first goes on from what the
 //! output holds, so every sum is taken in the order of k whatever the blocking.
 //!
 //! With a [`Stage`] the columns are also cut into blocks, and the sums of a block of rows and columns are kept in the stage
@@ -9,8 +9,10 @@
 
 use super::matmul::BatchDim;
 use super::panel::{TurnedPanel, pack_panel};
-use super::table::GemmKernel;
-use super::tile::{GemmTile, MAX_ROWS, Taps};
+use super::sparse::Sparse;
+use super::sparse_tile::SparseTile;
+use super::table::{GemmKernel, TileKernel};
+use super::tile::{GemmTile, MAX_ROWS, Taps, TileOut};
 use super::{Block, KernelError, Part, Stage, balance, share};
 use crate::cpu::pack::PANEL;
 use std::ops::Range;
@@ -68,20 +70,23 @@ impl Rows {
 pub(crate) enum Operand {
     Packed(*const f32),
     Strided { data: *const f32, row: isize, col: isize, scratch: *mut f32 },
+    Sparse(Sparse),
 }
 
 /// How operands move from one batch to the next.
 pub(crate) enum Batch<'a> {
     /// Batch dimensions; packed B and bias stay.
     Dims(&'a [BatchDim]),
-    /// Groups of a convolution: every operand advances by a constant.
-    Groups { a: usize, b: usize, n: usize },
+    /// Groups of a convolution: A advances by a constant, B by whole panels, the columns by `n`.
+    Groups { a: usize, n: usize },
 }
 
 /// Offsets of one batch.
 struct Place {
     a: isize,
     b: isize,
+    /// First panel of packed B.
+    panels: usize,
     bias: usize,
     out: isize,
     /// First row and column of the batch in the whole result.
@@ -118,7 +123,36 @@ pub(crate) struct Gemm<'a> {
     pub batch: Batch<'a>,
 }
 
-/// A piece of the inner extent: whole taps, or a piece of one tap.
+/// A kernel's argument that the loops over tiles set rows and columns of.
+trait Tile {
+    fn out(&mut self) -> &mut TileOut;
+
+    /// Takes `rows` of A next; `block` is the first of the block of rows.
+    fn set_rows(&mut self, gemm: &Gemm<'_>, block: usize, rows: &Range<usize>);
+}
+
+impl Tile for GemmTile {
+    fn out(&mut self) -> &mut TileOut {
+        &mut self.out
+    }
+
+    fn set_rows(&mut self, gemm: &Gemm<'_>, _block: usize, rows: &Range<usize>) {
+        self.rows = gemm.rows.fill(rows.start, rows.len());
+    }
+}
+
+impl Tile for SparseTile {
+    fn out(&mut self) -> &mut TileOut {
+        &mut self.out
+    }
+
+    fn set_rows(&mut self, _gemm: &Gemm<'_>, block: usize, rows: &Range<usize>) {
+        self.row = rows.start - block;
+    }
+}
+
+/// A piece of the inner extent: whole taps, or a piece of one tap. For a sparse B `depth` is in groups, counted through
+/// all taps.
 struct Chunk {
     taps: Range<usize>,
     depth: Range<usize>,
@@ -156,6 +190,9 @@ impl Gemm<'_> {
     /// of them would evict each other at every step.
     fn height(&self) -> usize {
         let full = self.kernel.tiles.len();
+        if let Operand::Sparse(sparse) = &self.b {
+            return sparse.height();
+        }
         match self.rows {
             Rows::Linear(step) if full > 8 && step != 0 && step % 1024 == 0 => full.div_ceil(2),
             _ => full,
@@ -184,14 +221,12 @@ impl Gemm<'_> {
                     b = b.wrapping_add(i.wrapping_mul(dim.b));
                     out = out.wrapping_add(i.wrapping_mul(dim.out));
                 }
-                if let Operand::Packed(_) = self.b {
-                    b = 0;
-                }
-                Place { a, b, bias: 0, out, first }
+                Place { a, b, panels: 0, bias: 0, out, first }
             }
-            Batch::Groups { a, b, n } => Place {
+            Batch::Groups { a, n } => Place {
                 a: (index * a).cast_signed(),
-                b: (index * b).cast_signed(),
+                b: 0,
+                panels: index * n.div_ceil(PANEL),
                 bias: index * n,
                 out: (index * n).cast_signed(),
                 first: [0, index * n],
@@ -200,6 +235,9 @@ impl Gemm<'_> {
     }
 
     fn chunks(&self) -> usize {
+        if let Operand::Sparse(sparse) = &self.b {
+            return sparse.chunks(self.taps.count);
+        }
         if self.depth <= CHUNK {
             let all = self.depth.saturating_mul(self.taps.count).div_ceil(CHUNK);
             all.min(self.taps.count).max(1)
@@ -209,6 +247,9 @@ impl Gemm<'_> {
     }
 
     fn chunk(&self, index: usize, chunks: usize) -> Chunk {
+        if let Operand::Sparse(sparse) = &self.b {
+            return Chunk { taps: 0..0, depth: sparse.chunk(self.taps.count, index, chunks) };
+        }
         if self.depth <= CHUNK || self.taps.count == 0 {
             return Chunk { taps: share(self.taps.count, chunks, index), depth: 0..self.depth };
         }
@@ -219,9 +260,14 @@ impl Gemm<'_> {
 
     /// Row tiles of a block, and panels of a block of columns.
     fn blocks(&self, chunks: usize, stage: Option<&Stage<'_>>) -> (usize, usize) {
-        let longest = self.chunk(0, chunks);
-        let row = (longest.taps.len() * longest.depth.len()).max(1);
-        let tiles = (BLOCK / row / self.height()).max(1);
+        let rows = match &self.b {
+            Operand::Sparse(sparse) => sparse.rows(),
+            _ => {
+                let longest = self.chunk(0, chunks);
+                BLOCK / (longest.taps.len() * longest.depth.len()).max(1)
+            }
+        };
+        let tiles = (rows / self.height()).max(1);
         match stage {
             None => (tiles, usize::MAX),
             Some(stage) => (tiles.min(stage.rows() / self.height()).max(1), Stage::PANELS),
@@ -241,7 +287,8 @@ impl Gemm<'_> {
         let chunks = self.chunks();
         let (block, group) = self.blocks(chunks, stage.as_deref());
         // Rounded where a few rows too many do no harm, so that they do not read all of B again.
-        let slack = if stage.is_some() { block - 1 } else { block / 2 };
+        let bounded = stage.is_some() || matches!(self.b, Operand::Sparse(_));
+        let slack = if bounded { block - 1 } else { block / 2 };
         let blocks = (t.len().saturating_add(slack) / block).max(1);
         for part in 0..blocks {
             let piece = share(t.len(), blocks, part);
@@ -262,6 +309,10 @@ impl Gemm<'_> {
                 };
                 for index in 0..chunks {
                     let chunk = self.chunk(index, chunks);
+                    if let Operand::Sparse(sparse) = &self.b {
+                        // SAFETY: the caller's promise; a block of rows fits the scratch.
+                        unsafe { sparse.pack_rows(self, place.a, rows.clone(), chunk.depth.clone()) };
+                    }
                     for panel in first..last {
                         // SAFETY: the caller's promise; a block of rows and columns fits the stage.
                         unsafe {
@@ -292,42 +343,55 @@ impl Gemm<'_> {
         target: &Target<'_>,
     ) {
         let first_col = panel * PANEL;
-        let cols = PANEL.min(self.n - first_col);
-        // SAFETY: the caller's promise.
-        let (b, b_step) = unsafe { self.panel_of_b(place, chunk, panel, t.len()) };
-        let mut tile = GemmTile {
-            a: self
-                .a
-                .wrapping_offset(place.a)
-                .wrapping_offset(chunk.depth.start.cast_signed().wrapping_mul(self.a_step)),
-            rows: [0; MAX_ROWS],
-            taps: Taps { first: chunk.taps.start, count: chunk.taps.len(), ..self.taps },
-            depth: chunk.depth.len(),
-            a_step: self.a_step,
-            b,
-            b_step,
-            bias: self.bias,
-            c: target.base,
-            c_rows: [0; MAX_ROWS],
-            cols: 0,
-            accumulate,
-        };
-        let out = target.base.wrapping_add(first_col - target.first[1]);
+        let bias = self.bias.wrapping_add(if self.bias.is_null() { 0 } else { place.bias + first_col });
+        let c = target.base.wrapping_add(first_col - target.first[1]);
+        let out = TileOut { bias, c, c_rows: [0; MAX_ROWS], col: 0, cols: 0, accumulate };
+        // SAFETY: the caller's promise; the rows of the block are packed for this chunk where B is sparse.
+        unsafe {
+            if let Operand::Sparse(sparse) = &self.b {
+                let mut tile = sparse.panel(place.panels + panel, self.taps.count, &chunk.depth, out);
+                return self.tiles(&mut tile, &sparse.kernel, panel, (tiles, t), target);
+            }
+            let (b, b_step) = self.panel_of_b(place, chunk, panel, t.len());
+            let mut tile = GemmTile {
+                a: self
+                    .a
+                    .wrapping_offset(place.a)
+                    .wrapping_offset(chunk.depth.start.cast_signed().wrapping_mul(self.a_step)),
+                rows: [0; MAX_ROWS],
+                taps: Taps { first: chunk.taps.start, count: chunk.taps.len(), ..self.taps },
+                depth: chunk.depth.len(),
+                a_step: self.a_step,
+                b,
+                b_step,
+                out,
+            };
+            self.tiles(&mut tile, &self.kernel, panel, (tiles, t), target);
+        }
+    }
+
+    /// Runs a kernel over the tiles `t` of a panel.
+    ///
+    /// # Safety
+    /// As for [`Self::run`]; `tile` belongs to the panel.
+    unsafe fn tiles<T: Tile>(
+        &self,
+        tile: &mut T,
+        kernel: &TileKernel<T>,
+        panel: usize,
+        (tiles, t): (usize, Range<usize>),
+        target: &Target<'_>,
+    ) {
+        let cols = PANEL.min(self.n - panel * PANEL);
+        let block = share(self.m, tiles, t.start).start;
         for index in t {
             let rows = share(self.m, tiles, index);
-            tile.rows = self.rows.fill(rows.start, rows.len());
-            tile.c_rows = target.rows.fill(rows.start - target.first[0], rows.len());
-            let mut col = 0;
-            while col < cols {
-                tile.cols = self.kernel.cols.min(cols - col);
-                tile.b = b.wrapping_add(col);
-                tile.c = out.wrapping_add(col);
-                if !self.bias.is_null() {
-                    tile.bias = self.bias.wrapping_add(place.bias + first_col + col);
-                }
+            tile.set_rows(self, block, &rows);
+            tile.out().c_rows = target.rows.fill(rows.start - target.first[0], rows.len());
+            for col in (0..cols).step_by(kernel.cols) {
+                (tile.out().col, tile.out().cols) = (col, kernel.cols.min(cols - col));
                 // SAFETY: the rows and columns are inside the problem; B's panel is 32 wide.
-                unsafe { self.kernel.tiles[rows.len() - 1](&tile) };
-                col += self.kernel.cols;
+                unsafe { kernel.tiles[rows.len() - 1](tile) };
             }
         }
     }
@@ -346,9 +410,11 @@ impl Gemm<'_> {
         let first = chunk.taps.start * self.depth + chunk.depth.start;
         match self.b {
             Operand::Packed(data) => {
-                let above = panel * self.taps.count * self.depth + first;
-                (data.wrapping_offset(place.b).wrapping_add(above * PANEL), PANEL.cast_signed())
+                let above = (place.panels + panel) * self.taps.count * self.depth + first;
+                (data.wrapping_add(above * PANEL), PANEL.cast_signed())
             }
+            // Read without being unpacked.
+            Operand::Sparse(_) => (std::ptr::null(), 0),
             Operand::Strided { data, row, col, scratch } => {
                 let first_col = panel * PANEL;
                 let cols = PANEL.min(self.n - first_col);

@@ -1,12 +1,14 @@
 //! Matrix multiplication over strided batches.
 
 use super::gemm::{Batch, CHUNK, Gemm, Operand, Rows};
+use super::sparse::SparseB;
 use super::table::Kernels;
 use super::tile::Taps;
 use super::view::{RowView, View};
 use super::{KernelError, Part, Stage, distinct, holds, optional, product, span};
 use crate::cpu::pack::{PANEL, packed_gemm_len};
 use crate::cpu::shared::SharedMut;
+use crate::cpu::sparse::SparseMatrix;
 use std::ops::Range;
 
 /// Elements of scratch that [`MatB::Strided`] needs, whatever the sizes.
@@ -19,7 +21,7 @@ pub struct BatchDim {
     pub extent: usize,
     /// Stride of A.
     pub a: isize,
-    /// Stride of B; not used when B is packed.
+    /// Stride of B; not used when B is packed or sparse.
     pub b: isize,
     /// Stride of the output.
     pub out: isize,
@@ -38,7 +40,7 @@ pub struct MatMulArgs<'a> {
     pub n: usize,
     /// A: rows are m, columns k.
     pub a: View,
-    /// B: rows are k, columns n. Not used when B is packed.
+    /// B: rows are k, columns n. Not used when B is packed or sparse.
     pub b: View,
     /// The output; its elements are distinct.
     pub out: RowView,
@@ -55,6 +57,8 @@ pub enum MatB<'a> {
         /// Room for [`MATMUL_SCRATCH`] elements, this part's own.
         scratch: &'a mut [f32],
     },
+    /// Stored in part, as [`crate::cpu::sparse`] says, and shared by the whole batch.
+    Sparse(SparseB<'a>),
 }
 
 /// The elements that a matrix multiplication touches; packed B and bias are read from their start to this end.
@@ -150,6 +154,10 @@ fn checked(
             holds("scratch", &(0..MATMUL_SCRATCH), scratch.len())?;
             let data = data.as_ptr().wrapping_add(if args.k == 0 { 0 } else { args.b.offset });
             Operand::Strided { data, row: args.b.row, col: args.b.col, scratch: scratch.as_mut_ptr() }
+        }
+        MatB::Sparse(b) => {
+            let matrix = SparseMatrix::product(b.sparsity, args.k, args.n);
+            Operand::Sparse(b.resolve(kernels, args.m, &matrix, !foot.out.is_empty())?)
         }
     };
     if foot.out.is_empty() {

@@ -17,6 +17,8 @@ pub mod probe;
 mod scores;
 mod simd;
 pub mod softmax;
+pub mod sparse;
+mod sparse_tile;
 pub mod stage;
 pub mod table;
 mod tile;
@@ -25,13 +27,14 @@ pub mod view;
 mod x86;
 
 pub use attention::{AttentionArgs, Heads, attention};
-pub use conv::{ConvArgs, conv, conv_staged};
+pub use conv::{ConvArgs, ConvB, conv, conv_staged};
 pub use matmul::{BatchDim, MATMUL_SCRATCH, MatB, MatMulArgs, matmul, matmul_staged};
 pub use norm::{NormArgs, layer_norm};
 pub use pool::{PoolArgs, pool};
 pub use softmax::{SoftmaxArgs, softmax};
+pub use sparse::{SPARSE_SCRATCH, SparseB};
 pub use stage::{Block, STAGE, Stage};
-pub use table::{KERNELS, KernelFn, KernelRow, Kernels};
+pub use table::{KERNELS, KernelFn, KernelRow, Kernels, TileKernel};
 pub use view::{Pixels, RowView, View};
 
 use std::ops::Range;

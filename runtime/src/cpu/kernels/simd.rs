@@ -16,6 +16,8 @@ pub(crate) trait Simd: Copy + 'static {
     type V: Copy;
     /// A set of lanes.
     type M: Copy;
+    /// As many 32-bit words as a vector has lanes.
+    type I: Copy;
 
     /// All lanes `x`.
     unsafe fn splat(x: f32) -> Self::V;
@@ -51,6 +53,14 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn prefetch(p: *const f32);
     /// Transposes 8 x 8 elements: `dst[i * dst_step + j] = src[j * src_step + i]`.
     unsafe fn transpose8(src: *const f32, src_step: isize, dst: *mut f32, dst_step: usize);
+    /// `LANES` words from `p`.
+    unsafe fn load_words(p: *const u32) -> Self::I;
+    /// Every word without its lowest 2 bits.
+    unsafe fn next_code(w: Self::I) -> Self::I;
+    /// 4 elements from `p`, repeated over the vector.
+    unsafe fn load_four(p: *const f32) -> Self::V;
+    /// In each lane that of the 4 elements of a repeated vector that the lowest 2 bits of the word name.
+    unsafe fn pick(four: Self::V, w: Self::I) -> Self::V;
 }
 
 /// Portable code in blocks of eight.
@@ -66,6 +76,7 @@ impl Simd for Scalar {
     const LANES: usize = 8;
     type V = [f32; 8];
     type M = usize;
+    type I = [u32; 8];
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self::V {
@@ -159,6 +170,27 @@ impl Simd for Scalar {
                 *dst.add(i * dst_step + j) = *src.offset(j.cast_signed() * src_step + i.cast_signed());
             }
         }
+    }
+
+    #[inline(always)]
+    unsafe fn load_words(p: *const u32) -> Self::I {
+        p.cast::<Self::I>().read_unaligned()
+    }
+
+    #[inline(always)]
+    unsafe fn next_code(w: Self::I) -> Self::I {
+        w.map(|w| w >> 2)
+    }
+
+    #[inline(always)]
+    unsafe fn load_four(p: *const f32) -> Self::V {
+        let four = p.cast::<[f32; 4]>().read_unaligned();
+        std::array::from_fn(|i| four[i & 3])
+    }
+
+    #[inline(always)]
+    unsafe fn pick(four: Self::V, w: Self::I) -> Self::V {
+        w.map(|w| four[(w & 3) as usize])
     }
 }
 

@@ -9,6 +9,7 @@ use super::pool::{PoolPixel, pool_pixel};
 use super::scores::{DotTile, ScoreRow, dot_tile, score_row};
 use super::simd::{Scalar, Simd};
 use super::softmax::{SoftmaxRow, softmax_row};
+use super::sparse_tile::{SparseTile, columns_tile, panels_tile};
 use super::tile::{DepthwiseTile, GemmTile, depthwise_tile, gemm_tile};
 #[cfg(target_arch = "x86_64")]
 use super::x86::{Avx2, Avx512};
@@ -19,6 +20,10 @@ use crate::cpu::Isa;
 pub enum KernelFn {
     /// Indirect GEMM tiles.
     Gemm(GemmKernel),
+    /// GEMM tiles whose B stores some rows of every group, the same for all columns of a panel.
+    SparsePanels(TileKernel<SparseTile>),
+    /// GEMM tiles whose B stores 2 of every 4 rows, others for each column.
+    SparseColumns(TileKernel<SparseTile>),
     /// Depthwise convolution tiles.
     Depthwise(&'static [unsafe fn(&DepthwiseTile)]),
     /// One output pixel of a pooling.
@@ -35,13 +40,29 @@ pub enum KernelFn {
     Turn(unsafe fn(&TurnedPanel)),
 }
 
-/// Indirect GEMM tiles of up to `tiles.len()` rows.
-#[derive(Clone, Copy)]
-pub struct GemmKernel {
+/// Tiles of up to `tiles.len()` rows.
+pub struct TileKernel<T: 'static> {
     /// Columns of a tile; divides the packed panel's width.
     pub cols: usize,
     /// The function for `i + 1` rows is `tiles[i]`.
-    pub tiles: &'static [unsafe fn(&GemmTile)],
+    pub tiles: &'static [unsafe fn(&T)],
+}
+
+impl<T> Clone for TileKernel<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for TileKernel<T> {}
+
+/// Indirect GEMM tiles.
+pub type GemmKernel = TileKernel<GemmTile>;
+
+/// The kernel with the most rows a tile, and that with the fewest.
+fn highest_and_lowest<T>(kernels: impl Iterator<Item = TileKernel<T>> + Clone) -> Option<[TileKernel<T>; 2]> {
+    let highest = kernels.clone().max_by_key(|k| k.tiles.len())?;
+    Some([highest, kernels.min_by_key(|k| k.tiles.len())?])
 }
 
 /// One kernel for one instruction set.
@@ -69,17 +90,38 @@ macro_rules! instance {
     }};
 }
 
-/// A GEMM row: name, instruction set, row counts of its tiles, vectors a tile is wide.
-macro_rules! gemm {
-    ($name:literal, $isa:ident, [$($mr:literal)*] x $nv:literal) => {
+/// A row of GEMM tiles: name, instruction set, kind, argument type, body, row counts of its tiles, vectors a tile is wide.
+macro_rules! tiles {
+    ($name:literal, $isa:ident, $kind:ident, $args:ty, $body:ident, [$($mr:literal)*] x $nv:literal) => {
         KernelRow {
             name: $name,
             isa: Isa::$isa,
-            function: KernelFn::Gemm(GemmKernel {
+            function: KernelFn::$kind(TileKernel {
                 cols: $nv * <$isa as Simd>::LANES,
-                tiles: &[$(instance!($isa, GemmTile, gemm_tile::<$isa, $mr, $nv>)),*],
+                tiles: &[$(instance!($isa, $args, $body::<$isa, $mr, $nv>)),*],
             }),
         }
+    };
+}
+
+/// A dense GEMM row.
+macro_rules! gemm {
+    ($name:literal, $isa:ident, $($size:tt)*) => {
+        tiles!($name, $isa, Gemm, GemmTile, gemm_tile, $($size)*)
+    };
+}
+
+/// A GEMM row with a sparse B whose panels share a pattern.
+macro_rules! panels {
+    ($name:literal, $isa:ident, $($size:tt)*) => {
+        tiles!($name, $isa, SparsePanels, SparseTile, panels_tile, $($size)*)
+    };
+}
+
+/// A GEMM row with a sparse B of which every column has a pattern.
+macro_rules! columns {
+    ($name:literal, $isa:ident, $($size:tt)*) => {
+        tiles!($name, $isa, SparseColumns, SparseTile, columns_tile, $($size)*)
     };
 }
 
@@ -107,10 +149,12 @@ macro_rules! single {
     };
 }
 
-/// All kernels compiled in. Where an instruction set has several GEMM rows, the one with fewer rows a tile serves
-/// matrices that are not higher than it.
+/// All kernels compiled in. Where an instruction set has several rows of one kind of GEMM, the one with fewer rows a tile
+/// serves matrices that are not higher than it.
 pub static KERNELS: &[KernelRow] = &[
     gemm!("f32_gemm_4x8__scalar", Scalar, [1 2 3 4] x 1),
+    panels!("f32_sparse_panels_4x8__scalar", Scalar, [1 2 3 4] x 1),
+    columns!("f32_sparse_columns_4x8__scalar", Scalar, [1 2 3 4] x 1),
     depthwise!("f32_depthwise_4x8__scalar", Scalar, [1 2 3 4]),
     single!("f32_pool__scalar", Scalar, Pool, PoolPixel, pool_pixel),
     single!("f32_softmax__scalar", Scalar, Softmax, SoftmaxRow, softmax_row),
@@ -122,6 +166,14 @@ pub static KERNELS: &[KernelRow] = &[
     gemm!("f32_gemm_6x16__avx2", Avx2, [1 2 3 4 5 6] x 2),
     #[cfg(target_arch = "x86_64")]
     gemm!("f32_gemm_3x32__avx2", Avx2, [1 2 3] x 4),
+    #[cfg(target_arch = "x86_64")]
+    panels!("f32_sparse_panels_6x16__avx2", Avx2, [1 2 3 4 5 6] x 2),
+    #[cfg(target_arch = "x86_64")]
+    panels!("f32_sparse_panels_3x32__avx2", Avx2, [1 2 3] x 4),
+    #[cfg(target_arch = "x86_64")]
+    columns!("f32_sparse_columns_8x8__avx2", Avx2, [1 2 3 4 5 6 7 8] x 1),
+    #[cfg(target_arch = "x86_64")]
+    columns!("f32_sparse_columns_2x32__avx2", Avx2, [1 2] x 4),
     #[cfg(target_arch = "x86_64")]
     depthwise!("f32_depthwise_6x16__avx2", Avx2, [1 2 3 4 5 6]),
     #[cfg(target_arch = "x86_64")]
@@ -138,6 +190,12 @@ pub static KERNELS: &[KernelRow] = &[
     single!("f32_turn__avx2", Avx2, Turn, TurnedPanel, turned_panel),
     #[cfg(target_arch = "x86_64")]
     gemm!("f32_gemm_14x32__avx512", Avx512, [1 2 3 4 5 6 7 8 9 10 11 12 13 14] x 2),
+    #[cfg(target_arch = "x86_64")]
+    panels!("f32_sparse_panels_14x32__avx512", Avx512, [1 2 3 4 5 6 7 8 9 10 11 12 13 14] x 2),
+    #[cfg(target_arch = "x86_64")]
+    columns!("f32_sparse_columns_14x16__avx512", Avx512, [1 2 3 4 5 6 7 8 9 10 11 12 13 14] x 1),
+    #[cfg(target_arch = "x86_64")]
+    columns!("f32_sparse_columns_4x32__avx512", Avx512, [1 2 3 4] x 2),
     #[cfg(target_arch = "x86_64")]
     depthwise!("f32_depthwise_6x32__avx512", Avx512, [1 2 3 4 5 6]),
     #[cfg(target_arch = "x86_64")]
@@ -164,6 +222,9 @@ pub struct Kernels {
     pub(crate) gemm: GemmKernel,
     /// Widest tile, for few rows.
     pub(crate) gemm_low: GemmKernel,
+    /// Highest and widest tiles with a sparse B, by what shares a pattern.
+    pub(crate) sparse_panels: [TileKernel<SparseTile>; 2],
+    pub(crate) sparse_columns: [TileKernel<SparseTile>; 2],
     pub(crate) depthwise: &'static [unsafe fn(&DepthwiseTile)],
     pub(crate) pool: unsafe fn(&PoolPixel),
     pub(crate) softmax: unsafe fn(&SoftmaxRow),
@@ -188,12 +249,21 @@ impl Kernels {
                     .ok_or(unavailable.clone())?
             };
         }
-        let gemms =
-            functions().filter_map(|f| if let KernelFn::Gemm(kernel) = f { Some(kernel) } else { None });
+        macro_rules! tiles {
+            ($kind:ident) => {
+                highest_and_lowest(
+                    functions().filter_map(|f| if let KernelFn::$kind(k) = f { Some(k) } else { None }),
+                )
+                .ok_or(unavailable.clone())?
+            };
+        }
+        let [gemm, gemm_low] = tiles!(Gemm);
         Ok(Self {
             isa,
-            gemm: gemms.clone().max_by_key(|k| k.tiles.len()).ok_or(unavailable.clone())?,
-            gemm_low: gemms.min_by_key(|k| k.tiles.len()).ok_or(unavailable.clone())?,
+            gemm,
+            gemm_low,
+            sparse_panels: tiles!(SparsePanels),
+            sparse_columns: tiles!(SparseColumns),
             depthwise: the!(Depthwise),
             pool: the!(Pool),
             softmax: the!(Softmax),
@@ -221,16 +291,20 @@ mod tests {
     use crate::cpu::kernels::tile::MAX_ROWS;
     use crate::cpu::pack::PANEL;
 
+    fn named<T>(head: &str, kind: &str, kernel: &TileKernel<T>) {
+        assert_eq!(head, format!("{kind}_{}x{}", kernel.tiles.len(), kernel.cols));
+        assert!(PANEL.is_multiple_of(kernel.cols) && kernel.tiles.len() <= MAX_ROWS);
+    }
+
     #[test]
     fn names_say_what_the_rows_are() {
         for row in KERNELS {
             let (head, isa) = row.name.split_once("__").unwrap();
             assert_eq!(isa, row.isa.name());
             match row.function {
-                KernelFn::Gemm(kernel) => {
-                    assert_eq!(head, format!("f32_gemm_{}x{}", kernel.tiles.len(), kernel.cols));
-                    assert!(PANEL.is_multiple_of(kernel.cols) && kernel.tiles.len() <= MAX_ROWS);
-                }
+                KernelFn::Gemm(kernel) => named(head, "f32_gemm", &kernel),
+                KernelFn::SparsePanels(kernel) => named(head, "f32_sparse_panels", &kernel),
+                KernelFn::SparseColumns(kernel) => named(head, "f32_sparse_columns", &kernel),
                 KernelFn::Depthwise(tiles) => {
                     assert!(head.starts_with(&format!("f32_depthwise_{}x", tiles.len())));
                     assert!(tiles.len() <= MAX_ROWS);

@@ -6,9 +6,10 @@ use super::simd::Simd;
 pub(crate) const MAX_ROWS: usize = 14;
 
 /// How many steps of `k` ahead B is prefetched.
-const AHEAD: isize = 24;
+pub(crate) const AHEAD: isize = 24;
 
-const AHEAD_LOW: isize = 64;
+/// The same for tiles of few rows, which read B faster.
+pub(crate) const AHEAD_LOW: isize = 64;
 
 /// Offsets that are added to every row base, one a kernel position: tap `t` is at
 /// `(t / width) * row_step + (t % width) * step`.
@@ -30,8 +31,9 @@ impl Taps {
     /// A single tap at offset 0.
     pub(crate) const ONE: Self = Self { first: 0, count: 1, width: 1, step: 0, row_step: 0 };
 
+    /// The offset of the first tap, and its position in its kernel row.
     #[inline(always)]
-    fn cursor(&self) -> (isize, usize) {
+    pub(crate) fn cursor(&self) -> (isize, usize) {
         let (row, col) = (self.first / self.width, self.first % self.width);
         let at = (row as isize).wrapping_mul(self.row_step);
         (at.wrapping_add((col as isize).wrapping_mul(self.step)), col)
@@ -48,7 +50,8 @@ impl Taps {
 }
 
 /// One register tile of an indirect GEMM:
-/// `c[c_rows[r] + j] (+)= sum_t sum_{i < depth} a[rows[r] + tap(t) + i * a_step] * b[(t * depth + i) * b_step + j]`.
+/// `c[c_rows[r] + j] (+)= sum_t sum_{i < depth} a[rows[r] + tap(t) + i * a_step] * b[(t * depth + i) * b_step + j]`
+/// for the columns `j` of `out`.
 pub struct GemmTile {
     pub(crate) a: *const f32,
     pub(crate) rows: [isize; MAX_ROWS],
@@ -57,15 +60,82 @@ pub struct GemmTile {
     pub(crate) a_step: isize,
     pub(crate) b: *const f32,
     pub(crate) b_step: isize,
-    /// Added once, when not `accumulate`; null for none.
+    pub(crate) out: TileOut,
+}
+
+/// What the sums of a tile start from, and where they go.
+pub(crate) struct TileOut {
+    /// Of the panel's columns, added once, when not `accumulate`; null for none.
     pub(crate) bias: *const f32,
+    /// The panel's first column.
     pub(crate) c: *mut f32,
     /// Offsets of the rows from `c`.
     pub(crate) c_rows: [isize; MAX_ROWS],
+    /// First column of the tile in the panel; B starts there too.
+    pub(crate) col: usize,
     /// Columns written, at most those of the tile. B is read over the full width.
     pub(crate) cols: usize,
     /// Adds to what `c` holds.
     pub(crate) accumulate: bool,
+}
+
+impl TileOut {
+    /// # Safety
+    /// The instruction set is available; `cols` elements of the bias, if there is one, or with `accumulate` of `MR` rows
+    /// of `c` are valid for reading.
+    #[inline(always)]
+    pub(crate) unsafe fn start<S: Simd, const MR: usize, const NV: usize>(&self) -> [[S::V; NV]; MR] {
+        // SAFETY: the caller's promise; columns from `cols` are masked out.
+        unsafe {
+            let mut acc = [[S::splat(0.0); NV]; MR];
+            if !self.accumulate && self.bias.is_null() {
+                return acc;
+            }
+            let (full, masks) = self.masks::<S, NV>();
+            for (r, row) in acc.iter_mut().enumerate() {
+                let c = self.c.wrapping_offset(self.c_rows[r]).cast_const();
+                let start = if self.accumulate { c } else { self.bias }.wrapping_add(self.col);
+                for (j, v) in row.iter_mut().enumerate() {
+                    let p = start.wrapping_add(j * S::LANES);
+                    *v = if full { S::load(p) } else { S::load_mask(p, masks[j]) };
+                }
+            }
+            acc
+        }
+    }
+
+    /// # Safety
+    /// The instruction set is available; `cols` elements of `MR` rows of `c` are valid for writing.
+    #[inline(always)]
+    pub(crate) unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(&self, acc: &[[S::V; NV]; MR]) {
+        // SAFETY: the caller's promise; columns from `cols` are masked out.
+        unsafe {
+            let (full, masks) = self.masks::<S, NV>();
+            for (r, row) in acc.iter().enumerate() {
+                let start = self.c.wrapping_offset(self.c_rows[r]).wrapping_add(self.col);
+                for (j, &v) in row.iter().enumerate() {
+                    let p = start.wrapping_add(j * S::LANES);
+                    if full { S::store(p, v) } else { S::store_mask(p, masks[j], v) }
+                }
+            }
+        }
+    }
+
+    /// Whether all columns of the tile are written, and the masks of those that are.
+    ///
+    /// # Safety
+    /// The instruction set is available.
+    #[inline(always)]
+    unsafe fn masks<S: Simd, const NV: usize>(&self) -> (bool, [S::M; NV]) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut masks = [S::mask(0); NV];
+            for (j, mask) in masks.iter_mut().enumerate() {
+                *mask = S::mask(self.cols.saturating_sub(j * S::LANES));
+            }
+            (self.cols == NV * S::LANES, masks)
+        }
+    }
 }
 
 /// # Safety
@@ -76,22 +146,8 @@ pub(crate) unsafe fn gemm_tile<S: Simd, const MR: usize, const NV: usize>(t: &Ge
     // SAFETY: the caller's promise covers each access: A at the formula's elements, B at full rows, C and bias under
     // the column masks. Offsets wrap only where the pointer is not used.
     unsafe {
-        let full = t.cols == NV * S::LANES;
-        let mut masks = [S::mask(0); NV];
-        let mut acc = [[S::splat(0.0); NV]; MR];
-        for (j, mask) in masks.iter_mut().enumerate() {
-            *mask = S::mask(t.cols.saturating_sub(j * S::LANES));
-        }
-        if t.accumulate || !t.bias.is_null() {
-            for (r, row) in acc.iter_mut().enumerate() {
-                let start = if t.accumulate { t.c.wrapping_offset(t.c_rows[r]).cast_const() } else { t.bias };
-                for (j, v) in row.iter_mut().enumerate() {
-                    let p = start.wrapping_add(j * S::LANES);
-                    *v = if full { S::load(p) } else { S::load_mask(p, masks[j]) };
-                }
-            }
-        }
-        let mut b = t.b;
+        let mut acc = t.out.start::<S, MR, NV>();
+        let mut b = t.b.wrapping_add(t.out.col);
         let mut cursor = t.taps.cursor();
         for _ in 0..t.taps.count {
             let mut rows = [t.a; MR];
@@ -101,13 +157,7 @@ pub(crate) unsafe fn gemm_tile<S: Simd, const MR: usize, const NV: usize>(t: &Ge
             b = gemm_run::<S, MR, NV>(t, &rows, b, &mut acc);
             cursor = t.taps.advance(cursor);
         }
-        for (r, row) in acc.iter().enumerate() {
-            let start = t.c.wrapping_offset(t.c_rows[r]);
-            for (j, &v) in row.iter().enumerate() {
-                let p = start.wrapping_add(j * S::LANES);
-                if full { S::store(p, v) } else { S::store_mask(p, masks[j], v) }
-            }
-        }
+        t.out.finish::<S, MR, NV>(&acc);
     }
 }
 

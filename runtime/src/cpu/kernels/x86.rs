@@ -15,6 +15,7 @@ impl Simd for Avx2 {
     const LANES: usize = 8;
     type V = __m256;
     type M = __m256i;
+    type I = __m256i;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self::V {
@@ -124,6 +125,27 @@ impl Simd for Avx2 {
             _mm256_storeu_ps(dst.add((j + 4) * dst_step), _mm256_permute2f128_ps::<0x31>(low, high));
         }
     }
+
+    #[inline(always)]
+    unsafe fn load_words(p: *const u32) -> Self::I {
+        _mm256_loadu_si256(p.cast())
+    }
+
+    #[inline(always)]
+    unsafe fn next_code(w: Self::I) -> Self::I {
+        _mm256_srli_epi32::<2>(w)
+    }
+
+    #[inline(always)]
+    unsafe fn load_four(p: *const f32) -> Self::V {
+        let four = _mm_loadu_ps(p);
+        _mm256_set_m128(four, four)
+    }
+
+    #[inline(always)]
+    unsafe fn pick(four: Self::V, w: Self::I) -> Self::V {
+        _mm256_permutevar_ps(four, w)
+    }
 }
 
 /// AVX-512F.
@@ -134,6 +156,7 @@ impl Simd for Avx512 {
     const LANES: usize = 16;
     type V = __m512;
     type M = __mmask16;
+    type I = __m512i;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self::V {
@@ -220,5 +243,25 @@ impl Simd for Avx512 {
     unsafe fn transpose8(src: *const f32, src_step: isize, dst: *mut f32, dst_step: usize) {
         // The instruction set includes the other.
         Avx2::transpose8(src, src_step, dst, dst_step);
+    }
+
+    #[inline(always)]
+    unsafe fn load_words(p: *const u32) -> Self::I {
+        _mm512_loadu_si512(p.cast())
+    }
+
+    #[inline(always)]
+    unsafe fn next_code(w: Self::I) -> Self::I {
+        _mm512_srli_epi32::<2>(w)
+    }
+
+    #[inline(always)]
+    unsafe fn load_four(p: *const f32) -> Self::V {
+        _mm512_broadcast_f32x4(_mm_loadu_ps(p))
+    }
+
+    #[inline(always)]
+    unsafe fn pick(four: Self::V, w: Self::I) -> Self::V {
+        _mm512_permutevar_ps(four, w)
     }
 }
