@@ -20,7 +20,8 @@ pub fn samples(signature: &Signature, path: &Path) -> Result<Vec<Vec<Array>>, Cl
     }
     let unreadable = |e: std::io::Error| CliError::io(path, "read", &e);
     let entries = std::fs::read_dir(path).map_err(unreadable)?;
-    let mut paths = entries.map(|e| e.map(|e| e.path())).collect::<Result<Vec<PathBuf>, _>>().map_err(unreadable)?;
+    let mut paths =
+        entries.map(|e| e.map(|e| e.path())).collect::<Result<Vec<PathBuf>, _>>().map_err(unreadable)?;
     paths.retain(|p| is_archive(p) || p.join("input_0.pb").is_file());
     paths.sort();
     if paths.is_empty() {
@@ -45,6 +46,7 @@ fn sample(signature: &Signature, path: &Path) -> Result<Vec<Array>, CliError> {
         seed: 0,
         image: None,
     };
-    let (arrays, _) = load(signature, &feed, Missing::Refuse).map_err(|e| e.within(&path.display().to_string()))?;
+    let (arrays, _) =
+        load(signature, &feed, Missing::Refuse).map_err(|e| e.within(&path.display().to_string()))?;
     Ok(arrays)
 }

@@ -4,7 +4,7 @@ use crate::accuracy::{self, Accuracy, AccuracyReport};
 use crate::codes;
 use crate::diag::{Class, Diagnostic};
 use crate::import::{ImportOptions, import};
-use crate::lower::{self, LowerError, NamedValue, WeightSink, lower_named};
+use crate::lower::{self, LowerError, Lowered, NamedValue, WeightSink, WeightZeros, lower_named};
 use crate::onnx::file::ModelFile;
 use autoglm_ir::graph::Output;
 use autoglm_ir::{Graph, ValueId};
@@ -26,6 +26,9 @@ pub struct CompileOptions {
     pub optimise: bool,
     /// Every value with an ONNX name becomes an output, and no pass runs, as passes remove names.
     pub taps: bool,
+    /// Whether zeros in weights that form a pattern are left out. Under `strict` they never are: a zero that is not there
+    /// is no factor of an infinity.
+    pub sparse: bool,
     /// How far the engine may be from the model; none for an exact engine.
     pub accuracy: Option<Accuracy>,
     /// The passes, in order.
@@ -39,6 +42,7 @@ impl Default for CompileOptions {
             passes: passes::Options::default(),
             optimise: true,
             taps: false,
+            sparse: true,
             accuracy: None,
             pipeline: passes::PIPELINE,
         }
@@ -75,6 +79,8 @@ pub struct Report {
     pub accuracy: Option<AccuracyReport>,
     /// The program's values that hold a value with an ONNX name, in execution order.
     pub names: Vec<NamedValue>,
+    /// Zeros of the constant weights, in execution order.
+    pub zeros: Vec<WeightZeros>,
 }
 
 /// Sees the graph after every phase; `import` comes first.
@@ -104,8 +110,13 @@ pub fn compile(
         }
     };
     let mut sink = Sink { writer };
-    let how = if options.optimise && !options.taps { lower::Options::FAST } else { lower::Options::PLAIN };
-    let (program, names) = lower_named(&graph, how, &mut sink)
+    let sparse = options.sparse && !options.passes.strict;
+    let how = if options.optimise && !options.taps {
+        lower::Options { sparse, ..lower::Options::FAST }
+    } else {
+        lower::Options::PLAIN
+    };
+    let Lowered { program, names, zeros } = lower_named(&graph, how, &mut sink)
         .map_err(|errors| errors.iter().map(diagnostic).collect::<Vec<_>>())?;
     clock.lap("lower", None);
     let manifest = manifest(model, &graph, options, accuracy.as_ref());
@@ -114,7 +125,17 @@ pub fn compile(
     clock.lap("emit", None);
     let final_nodes = graph.nodes.len();
     let phases = clock.laps;
-    let report = Report { phases, warnings, imported_nodes, final_nodes, step_kinds, explanation, accuracy, names };
+    let report = Report {
+        phases,
+        warnings,
+        imported_nodes,
+        final_nodes,
+        step_kinds,
+        explanation,
+        accuracy,
+        names,
+        zeros,
+    };
     Ok((bytes, report))
 }
 
@@ -251,6 +272,13 @@ fn emission(error: &EngineError) -> Diagnostic {
     Diagnostic::error(error.code(), Class::Invalid, error.to_string())
 }
 
+/// An input or output as the manifest names it.
+pub(crate) fn signature(graph: &Graph, name: &str, value: ValueId) -> TensorSignature {
+    let ty = graph.ty(value);
+    let elem = lower::elem(ty.dtype).map_or(u32::MAX, |e| e as u32);
+    TensorSignature { name: name.into(), elem, dims: ty.shape.iter().map(ToString::to_string).collect() }
+}
+
 /// Everything that names the engine for people; equal inputs and options give equal bytes.
 fn manifest(
     model: &mut ModelFile,
@@ -264,11 +292,7 @@ fn manifest(
         *op_histogram.entry(node.op_type.clone()).or_insert(0) += 1;
     }
     let opsets = model.model.opset_import.iter();
-    let signature = |name: &str, value| {
-        let ty = graph.ty(value);
-        let elem = lower::elem(ty.dtype).map_or(u32::MAX, |e| e as u32);
-        TensorSignature { name: name.into(), elem, dims: ty.shape.iter().map(ToString::to_string).collect() }
-    };
+    let signature = |name: &str, value| signature(graph, name, value);
     let bound =
         |s: &autoglm_ir::Symbol| SymbolBound { min: s.min, max: (s.max != i64::MAX).then_some(s.max) };
     Manifest {

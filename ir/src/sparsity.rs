@@ -66,7 +66,8 @@ impl Zeros {
             }
             for (most, of) in most.iter_mut().zip(GROUPS) {
                 let window = |bits: u32, at: usize| (bits >> at & ((1 << of) - 1)).count_ones();
-                let largest = needed.iter().flat_map(|bits| (0..LARGEST).step_by(of).map(|at| window(*bits, at)));
+                let largest =
+                    needed.iter().flat_map(|bits| (0..LARGEST).step_by(of).map(|at| window(*bits, at)));
                 *most = (*most).max(largest.max().unwrap_or(0));
             }
         }

@@ -38,7 +38,8 @@ fn nanoseconds(ns: f64) -> Duration {
 
 /// A row for each layer with what was chosen, or why nothing was.
 fn layers(it: &Compression) -> String {
-    let mut table = Table::new(&["layer", "chosen", ">bytes", ">mse alone", ">mse", ">cosine", "why not more"]);
+    let mut table =
+        Table::new(&["layer", "chosen", ">bytes", ">mse alone", ">mse", ">cosine", "why not more"]);
     for layer in &it.layers {
         let chosen = layer.alternatives.iter().find(|a| a.refused.is_none());
         let bytes = chosen.map_or(String::new(), |a| format_bytes(a.bytes));

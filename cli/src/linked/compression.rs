@@ -1,9 +1,7 @@
 //! Compression, in the words of the command line.
 
 use super::{elem, signature};
-use crate::backend::{
-    Alternative, CompressRequest, CompressedLayer, Compression, CompressionRound, Figures,
-};
+use crate::backend::{Alternative, CompressRequest, CompressedLayer, Compression, CompressionRound, Figures};
 use crate::calib;
 use crate::error::CliError;
 use autoglm_compiler::accuracy::{Accuracy, AccuracyReport, Measured, Sample};

@@ -1,11 +1,11 @@
 //! The alternatives of a layer.
 
+use super::Accuracy;
 use super::layer::{Calibrated, LayerError};
 use super::low_rank;
 use super::matrix::{Matrix, Rows, tensor};
 use super::prune::{Pattern, prune};
 use super::report::{LayerReport, Offer};
-use super::Accuracy;
 use autoglm_ir::Tensor;
 use autoglm_ir::sparsity::Zeros;
 use autoglm_passes::egraph::{Alternative, Kind, Layer, Picked, Search};
@@ -119,7 +119,9 @@ impl Maker<'_> {
             RANKS.iter().map(|share| (largest * share) as usize / RANK_STEP * RANK_STEP).collect();
         ranks.retain(|rank| *rank > 0);
         ranks.dedup();
-        let Some(factors) = ranks.first().and_then(|rank| low_rank::factors(&self.layer, *rank)) else { return };
+        let Some(factors) = ranks.first().and_then(|rank| low_rank::factors(&self.layer, *rank)) else {
+            return;
+        };
         for rank in ranks {
             let (down, up) = factors.of(rank);
             // What the engine computes with is rounded to f32.
@@ -130,7 +132,10 @@ impl Maker<'_> {
                 bias: Some(self.shifted(product.as_ref())),
             };
             let bytes = 4 * rank * (k + n);
-            made.push((self.offered(Kind::LowRank, format!("rank {rank}"), bytes, product.as_ref()), alternative));
+            made.push((
+                self.offered(Kind::LowRank, format!("rank {rank}"), bytes, product.as_ref()),
+                alternative,
+            ));
         }
     }
 

@@ -62,9 +62,8 @@ pub(super) fn tensor(shape: Vec<usize>, data: impl Iterator<Item = f32>) -> Tens
 
 /// The elements of an f32 tensor.
 pub(super) fn floats(tensor: &Tensor) -> Option<Vec<f32>> {
-    (tensor.dtype == DType::F32).then(|| {
-        tensor.data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-    })
+    (tensor.dtype == DType::F32)
+        .then(|| tensor.data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
 }
 
 /// The rows that a layer's matrix is multiplied with, drawn evenly from the inputs of the calibration runs.
@@ -93,7 +92,8 @@ impl Rows {
         let [images, channels, spatial @ ..] = shape else { return };
         let taps: usize = window.kernel.iter().product();
         self.k = taps * channels;
-        let positions: Vec<usize> = (0..spatial.len()).map(|axis| window.count(axis, spatial[axis])).collect();
+        let positions: Vec<usize> =
+            (0..spatial.len()).map(|axis| window.count(axis, spatial[axis])).collect();
         let per_image: usize = positions.iter().product();
         let pixels: usize = spatial.iter().product();
         for at in spread(images * per_image, most) {
@@ -136,7 +136,8 @@ impl Window {
     /// Of the attributes of a convolution and the extents of its kernel; none if they do not fit.
     pub(super) fn of(attrs: &Attrs, kernel: &[usize]) -> Option<Window> {
         let sizes = |name: &str| -> Option<Vec<usize>> {
-            let sizes: Vec<usize> = attrs.ints(name).iter().filter_map(|v| usize::try_from(*v).ok()).collect();
+            let sizes: Vec<usize> =
+                attrs.ints(name).iter().filter_map(|v| usize::try_from(*v).ok()).collect();
             (sizes.len() == kernel.len()).then_some(sizes)
         };
         let pads = attrs.ints("pads").to_vec();
@@ -195,7 +196,8 @@ mod tests {
         ]);
         let x = tensor(vec![2, 3, 5, 6], (0..180).map(|i| (i * 37 % 23) as f32 - 11.0));
         let w = tensor(vec![4, 3, 3, 2], (0..72).map(|i| (i * 29 % 17) as f32 - 8.0));
-        let expected = autoglm_ir::interp::eval(OpId::of("conv").unwrap(), &attrs, &[x.clone(), w.clone()]).unwrap();
+        let expected =
+            autoglm_ir::interp::eval(OpId::of("conv").unwrap(), &attrs, &[x.clone(), w.clone()]).unwrap();
         let [n, m, h, wide] = expected[0].shape[..] else { panic!("no image") };
         let expected = floats(&expected[0]).unwrap();
         let matrix = Matrix::of(&w, true).unwrap();

@@ -72,9 +72,8 @@ fn dropped(w: &Mat<f64>, inverse: &Mat<f64>, rows: std::ops::Range<usize>, patte
     let mut drop = vec![false; rows.len() * n];
     for block in (0..n).step_by(width) {
         let columns = block..(block + width).min(n);
-        let score = |i: usize| -> f64 {
-            columns.clone().map(|j| (w[(i, j)] / inverse[(i, i)]).powi(2)).sum()
-        };
+        let score =
+            |i: usize| -> f64 { columns.clone().map(|j| (w[(i, j)] / inverse[(i, i)]).powi(2)).sum() };
         let mut order: Vec<(f64, usize)> = rows.clone().map(|i| (score(i), i)).collect();
         order.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         for (_, i) in order.into_iter().skip(KEPT) {

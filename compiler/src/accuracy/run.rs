@@ -2,7 +2,7 @@
 
 use super::Sample;
 use crate::lower::{self, WeightSink, lower_named};
-use autoglm_ir::{DType, Graph, Tensor};
+use autoglm_ir::{DType, Graph, Tensor, ValueId};
 use autoglm_passes as passes;
 use autoglm_runtime::engine::manifest::Manifest;
 use autoglm_runtime::engine::{Engine, EngineWriter};
@@ -29,12 +29,16 @@ impl Runner {
     /// Compiles an optimised graph as the engine will be: layout, clean-up, lowering. One thread and so one order of
     /// every sum, whatever the machine has.
     pub(super) fn new(graph: Graph, options: &passes::Options) -> Result<Runner, String> {
-        let graph = passes::run_all(passes::AFTER_SEARCH, graph, options, &mut |_| {}).map_err(|e| e.to_string())?;
+        let graph =
+            passes::run_all(passes::AFTER_SEARCH, graph, options, &mut |_| {}).map_err(|e| e.to_string())?;
         let mut sink = Memory(EngineWriter::in_memory().map_err(|e| e.to_string())?);
         let lowered = lower_named(&graph, lower::Options::FAST, &mut sink);
-        let (program, _) = lowered
+        let lowered = lowered
             .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
-        let bytes = sink.0.finish(&Manifest::default(), &program).map_err(|e| e.to_string())?;
+        let signature = |(name, value): (&str, ValueId)| crate::compile::signature(&graph, name, value);
+        let inputs = graph.inputs.iter().map(|v| (graph.value(*v).name.as_str(), *v)).map(signature).collect();
+        let outputs = graph.outputs.iter().map(|o| (o.name.as_str(), o.value)).map(signature).collect();
+        let bytes = sink.0.finish(&Manifest { inputs, outputs, ..Manifest::default() }, &lowered.program).map_err(|e| e.to_string())?;
         let engine = Engine::from_bytes(Arc::from(bytes)).map_err(|e| e.to_string())?;
         let inputs = graph.inputs.iter().map(|v| graph.value(*v).name.clone()).collect();
         let options = SessionOptions { threads: 1, ..SessionOptions::default() };
@@ -46,8 +50,10 @@ impl Runner {
         let mut tensors = Vec::with_capacity(self.inputs.len());
         for name in &self.inputs {
             let tensor = sample.get(name).ok_or_else(|| format!("the sample has no `{name}`"))?;
-            let elem = lower::elem(tensor.dtype).map_err(|_| format!("`{name}` has elements of no engine"))?;
-            tensors.push(HostTensor::from_bytes(elem, &tensor.shape, &tensor.data).map_err(|e| e.to_string())?);
+            let elem =
+                lower::elem(tensor.dtype).map_err(|_| format!("`{name}` has elements of no engine"))?;
+            tensors
+                .push(HostTensor::from_bytes(elem, &tensor.shape, &tensor.data).map_err(|e| e.to_string())?);
         }
         let refs: Vec<TensorRef<'_>> = tensors.iter().map(HostTensor::as_ref).collect();
         let outputs = self.session.run_alloc(&refs).map_err(|e| e.to_string())?;

@@ -4,8 +4,8 @@ use autoglm_ir::egraph::{EGraph, ENode};
 use autoglm_ir::op::{Fusion, InferCx, TensorType};
 use autoglm_ir::sparsity::{PANEL, Zeros};
 use autoglm_ir::{Const, ConstId, Dim, OpId};
-use std::cell::RefCell;
 use egg::Id;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 /// Rates of a machine, and the sizes at which symbolic graphs are compared.

@@ -59,8 +59,9 @@ pub(crate) fn candidates(dag: &Dag, prices: &BTreeMap<u32, Price>, exact: &Choic
     let priced = |id: &u32| prices.get(id).is_some_and(|p| p.latency.is_finite() && p.error.is_finite());
     let ids: Vec<u32> = ids.into_iter().filter(priced).collect();
     if ids.len() <= EXHAUSTIVE_MAX {
-        let set =
-            |bits: u32| ids.iter().enumerate().filter(|(i, _)| bits >> i & 1 == 1).map(|(_, id)| *id).collect();
+        let set = |bits: u32| {
+            ids.iter().enumerate().filter(|(i, _)| bits >> i & 1 == 1).map(|(_, id)| *id).collect()
+        };
         return (1..1u32 << ids.len()).filter_map(|bits| search.with(&set(bits))).collect();
     }
     let Some(exact) = search.price(exact.clone()) else { return Vec::new() };

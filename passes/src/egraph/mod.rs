@@ -123,7 +123,8 @@ fn stages(
     model: &CostModel,
 ) -> Result<Result<Stages, Explanation>, String> {
     let mut said = Explanation::default();
-    let leave = |reason: &str, said: Explanation| Ok(Err(Explanation { skipped: Some(reason.to_owned()), ..said }));
+    let leave =
+        |reason: &str, said: Explanation| Ok(Err(Explanation { skipped: Some(reason.to_owned()), ..said }));
     if let Some(reason) = refusal(graph) {
         return leave(reason, said);
     }

@@ -182,12 +182,19 @@ impl<'g> Search<'g> {
         order.iter().filter_map(|class| self.layer((dag, exact), *class, &readers)).collect()
     }
 
-    fn layer(&self, (dag, exact): (&Dag, &Choice), class: Id, readers: &BTreeMap<Id, Vec<Id>>) -> Option<Layer> {
+    fn layer(
+        &self,
+        (dag, exact): (&Dag, &Choice),
+        class: Id,
+        readers: &BTreeMap<Id, Vec<Id>>,
+    ) -> Option<Layer> {
         let egraph = &self.it.egraph;
         let ENode::Op(op, children) = dag.node(egraph, exact, class)? else { return None };
         let conv = op.name() == "conv";
         let attrs = egraph[children[0]].data.attrs()?.clone();
-        if !conv && op.name() != "linear" || conv && (attrs.int("groups") != 1 || !attrs.str("layout").is_empty()) {
+        if !conv && op.name() != "linear"
+            || conv && (attrs.int("groups") != 1 || !attrs.str("layout").is_empty())
+        {
             return None;
         }
         let constant = |i: usize| egraph[*children.get(i)?].data.constant;
@@ -205,15 +212,7 @@ impl<'g> Search<'g> {
             let of = readers.get(&class).into_iter().flatten().filter_map(loc).collect::<BTreeSet<_>>();
             of.into_iter().collect::<Vec<_>>().join("+")
         });
-        Some(Layer {
-            class,
-            x: egraph.find(children[1]),
-            attrs,
-            conv,
-            name,
-            weight: constant(2)?,
-            bias,
-        })
+        Some(Layer { class, x: egraph.find(children[1]), attrs, conv, name, weight: constant(2)?, bias })
     }
 
     /// The exact graph.
@@ -258,7 +257,12 @@ impl<'g> Search<'g> {
     ///
     /// # Errors
     /// The shapes do not fit.
-    pub fn offer(&mut self, layer: usize, alternative: Alternative, error: f64) -> Result<Option<u32>, String> {
+    pub fn offer(
+        &mut self,
+        layer: usize,
+        alternative: Alternative,
+        error: f64,
+    ) -> Result<Option<u32>, String> {
         let layer = self.layers.get(layer).ok_or("there is no such layer")?.clone();
         let kind = alternative.kind();
         let made = self.build_alternative(&layer, alternative).map_err(|Miss(reason)| reason)?;
@@ -327,6 +331,23 @@ impl<'g> Search<'g> {
         Ok(pareto(picks, exact).into_iter().map(|pick| self.picked(pick, [&latency, &bytes])).collect())
     }
 
+    /// The exact graph with these alternatives in their layers' places, for comparison.
+    ///
+    /// # Errors
+    /// The e-graph is too large.
+    pub fn with(&self, alternatives: &[u32]) -> Result<Picked, String> {
+        let (latency, bytes) = (self.dag(&self.model)?, self.bytes()?);
+        let mut choice = self.exact_choice(&latency)?;
+        for (class, node, id) in latency.approximate() {
+            if alternatives.contains(&id) {
+                choice = choice.with(class, node);
+            }
+        }
+        let ids = latency.approximations(&choice);
+        let error = ids.iter().filter_map(|id| self.offers.get(id)).map(|(_, price)| price.error).sum();
+        Ok(self.picked(Pick { choice, latency: 0.0, error }, [&latency, &bytes]))
+    }
+
     fn picked(&self, pick: Pick, [latency, bytes]: [&Dag; 2]) -> Picked {
         Picked {
             latency: latency.cost(&pick.choice).unwrap_or(f64::INFINITY),
@@ -390,3 +411,6 @@ fn pareto(mut picks: Vec<Pick>, exact: f64) -> Vec<Pick> {
     }
     kept
 }
+
+#[cfg(test)]
+mod tests;
