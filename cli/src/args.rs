@@ -1,10 +1,12 @@
 //! The command line as data.
 
 mod build;
+mod compress;
 mod execute;
 mod quality;
 
 pub use build::{CheckArgs, CompileArgs, OptArgs};
+pub use compress::{CompressArgs, LowRank, Objective, Sparsity};
 pub use execute::{BenchArgs, EngineArgs, FeedArgs, Isa, RunArgs};
 pub use quality::{ConformanceArgs, InspectArgs, Section, VerifyArgs};
 

@@ -2,6 +2,12 @@
 //!
 //! The commands are written against these traits, so that they are tested with a made-up engine.
 
+mod compression;
+
+pub use compression::{
+    Alternative, CompressRequest, CompressedLayer, Compression, CompressionRound, Figures,
+};
+
 use crate::args::Isa;
 use crate::error::CliError;
 use crate::spec::{Binding, Limit};
@@ -54,6 +60,8 @@ pub struct CompileRequest {
     pub allow_external_links: bool,
     /// Only rewrites that leave every result bit for bit as it was.
     pub strict: bool,
+    /// How far the engine may be from the model, and by what means; none for an exact engine.
+    pub compress: Option<CompressRequest>,
     /// Keep the IR text of these phases.
     pub keep_ir: KeepIr,
     /// Write the e-graph of the optimiser in this format.
@@ -72,6 +80,7 @@ impl CompileRequest {
             limits: Vec::new(),
             allow_external_links: false,
             strict: false,
+            compress: None,
             keep_ir: KeepIr::No,
             egraph: None,
             output: None,
@@ -114,6 +123,8 @@ pub struct Compiled {
     pub optimised: Option<Optimised>,
     /// The e-graph, if it was asked for.
     pub egraph: Option<String>,
+    /// What a compression did, if one was asked for.
+    pub compression: Option<Compression>,
 }
 
 /// What the optimiser did.

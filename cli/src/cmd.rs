@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod compile;
+mod compression;
 mod conformance;
 mod describe;
 mod inspect;

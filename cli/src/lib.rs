@@ -3,6 +3,7 @@
 
 pub mod args;
 pub mod backend;
+pub mod calib;
 pub mod cmd;
 pub mod codes;
 pub mod compare;

@@ -1,5 +1,6 @@
 //! The backend of the real program: the compiler, the runtime and the reference interpreter.
 
+mod compression;
 mod engine;
 mod interpreter;
 mod optimiser;
@@ -32,7 +33,11 @@ pub struct Linked;
 impl Backend for Linked {
     fn compile(&self, request: &CompileRequest) -> Result<Compiled, CliError> {
         let mut model = open_model(request)?;
-        let options = options(request)?;
+        let mut options = options(request)?;
+        if let Some(compress) = &request.compress {
+            let Imported { graph, .. } = import(&model, &options.import).map_err(|e| all(&e))?;
+            options.accuracy = Some(compression::accuracy(&graph, compress)?);
+        }
         let writer = match &request.output {
             Some(path) => EngineWriter::create(path),
             None => EngineWriter::in_memory(),
@@ -72,6 +77,7 @@ impl Backend for Linked {
                 Some(format) => Some(optimiser::draw(canonical.as_ref(), &options.passes, format)?),
                 None => None,
             },
+            compression: report.accuracy.as_ref().map(compression::compression),
         })
     }
 

@@ -1,9 +1,10 @@
 //! From a model file to an engine: import, passes, lowering, emission.
 
+use crate::accuracy::{self, Accuracy, AccuracyReport};
 use crate::codes;
 use crate::diag::{Class, Diagnostic};
 use crate::import::{ImportOptions, import};
-use crate::lower::{self, LowerError, NamedValue, WeightSink, lower_named};
+use crate::lower::{self, LowerError, Lowered, NamedValue, WeightSink, WeightZeros, lower_named};
 use crate::onnx::file::ModelFile;
 use autoglm_ir::graph::Output;
 use autoglm_ir::{Graph, ValueId};
@@ -25,6 +26,11 @@ pub struct CompileOptions {
     pub optimise: bool,
     /// Every value with an ONNX name becomes an output, and no pass runs, as passes remove names.
     pub taps: bool,
+    /// Whether zeros in weights that form a pattern are left out. Under `strict` they never are: a zero that is not there
+    /// is no factor of an infinity.
+    pub sparse: bool,
+    /// How far the engine may be from the model; none for an exact engine.
+    pub accuracy: Option<Accuracy>,
     /// The passes, in order.
     pub pipeline: &'static [&'static passes::Pass],
 }
@@ -36,6 +42,8 @@ impl Default for CompileOptions {
             passes: passes::Options::default(),
             optimise: true,
             taps: false,
+            sparse: true,
+            accuracy: None,
             pipeline: passes::PIPELINE,
         }
     }
@@ -67,8 +75,12 @@ pub struct Report {
     pub step_kinds: Vec<&'static str>,
     /// What the optimiser did, if it ran.
     pub explanation: Option<passes::egraph::Explanation>,
+    /// What a compression did, if one was asked for.
+    pub accuracy: Option<AccuracyReport>,
     /// The program's values that hold a value with an ONNX name, in execution order.
     pub names: Vec<NamedValue>,
+    /// Zeros of the constant weights, in execution order.
+    pub zeros: Vec<WeightZeros>,
 }
 
 /// Sees the graph after every phase; `import` comes first.
@@ -86,26 +98,44 @@ pub fn compile(
     let mut clock = Clock::new();
     let (graph, warnings) = frontend(model, options, &mut clock, observer)?;
     let imported_nodes = graph.nodes.len();
-    let mut explanation = None;
-    let graph = if options.taps {
-        with_taps(graph)
-    } else if options.optimise {
-        optimise(graph, options, &mut clock, observer, &mut explanation)?
-    } else {
-        graph
+    let (mut explanation, mut accuracy) = (None, None);
+    let graph = match &options.accuracy {
+        _ if options.taps => with_taps(graph),
+        _ if !options.optimise => graph,
+        None => optimise(graph, options, &mut clock, observer, &mut explanation)?,
+        Some(wanted) => {
+            let (graph, said, report) = compress(graph, options, wanted, &mut clock, observer)?;
+            (explanation, accuracy) = (Some(said), Some(report));
+            graph
+        }
     };
     let mut sink = Sink { writer };
-    let how = if options.optimise && !options.taps { lower::Options::FAST } else { lower::Options::PLAIN };
-    let (program, names) = lower_named(&graph, how, &mut sink)
+    let sparse = options.sparse && !options.passes.strict;
+    let how = if options.optimise && !options.taps {
+        lower::Options { sparse, ..lower::Options::FAST }
+    } else {
+        lower::Options::PLAIN
+    };
+    let Lowered { program, names, zeros } = lower_named(&graph, how, &mut sink)
         .map_err(|errors| errors.iter().map(diagnostic).collect::<Vec<_>>())?;
     clock.lap("lower", None);
-    let manifest = manifest(model, &graph, options);
+    let manifest = manifest(model, &graph, options, accuracy.as_ref());
     let step_kinds = program.steps.iter().map(|s| s.kind.name()).collect();
     let bytes = sink.writer.finish(&manifest, &program).map_err(|e| vec![emission(&e)])?;
     clock.lap("emit", None);
     let final_nodes = graph.nodes.len();
     let phases = clock.laps;
-    let report = Report { phases, warnings, imported_nodes, final_nodes, step_kinds, explanation, names };
+    let report = Report {
+        phases,
+        warnings,
+        imported_nodes,
+        final_nodes,
+        step_kinds,
+        explanation,
+        accuracy,
+        names,
+        zeros,
+    };
     Ok((bytes, report))
 }
 
@@ -159,6 +189,40 @@ fn optimise(
     passes::run_all(options.pipeline, graph, &options.passes, &mut step).map_err(|e| vec![bug(e.to_string())])
 }
 
+/// All passes in order, with the search for a compressed graph in the place of the optimiser.
+fn compress(
+    graph: Graph,
+    options: &CompileOptions,
+    wanted: &Accuracy,
+    clock: &mut Clock,
+    observer: Observer<'_>,
+) -> Result<(Graph, passes::egraph::Explanation, AccuracyReport), Vec<Diagnostic>> {
+    let mut watch = |step: &passes::Step<'_>| {
+        clock.lap(step.pass.name, Some((step.before.nodes.len(), step.after.nodes.len())));
+        observer(step.pass.name, step.after);
+        clock.skip();
+    };
+    let failed = |e: passes::PassError| vec![bug(e.to_string())];
+    let canonical =
+        passes::run_all(&[&passes::CANONICALISE], graph, &options.passes, &mut watch).map_err(failed)?;
+    let (graph, said, report) = accuracy::optimise(&canonical, &options.passes, wanted)
+        .map_err(|e| vec![Diagnostic::error(codes::CALIBRATION, Class::Invalid, e)])?;
+    let found = autoglm_ir::verify::verify(&graph);
+    if let Some(first) = found.first() {
+        return Err(vec![bug(format!("the search gave an invalid graph: {first}"))]);
+    }
+    clock.lap("compress", Some((canonical.nodes.len(), graph.nodes.len())));
+    observer("compress", &graph);
+    clock.skip();
+    let mut watch = |step: &passes::Step<'_>| {
+        clock.lap(step.pass.name, Some((step.before.nodes.len(), step.after.nodes.len())));
+        observer(step.pass.name, step.after);
+        clock.skip();
+    };
+    let graph = passes::run_all(passes::AFTER_SEARCH, graph, &options.passes, &mut watch).map_err(failed)?;
+    Ok((graph, said, report))
+}
+
 fn bug(message: String) -> Diagnostic {
     Diagnostic::error(codes::PASS, Class::Internal, message).help("This is a bug in autoglm.")
 }
@@ -208,19 +272,27 @@ fn emission(error: &EngineError) -> Diagnostic {
     Diagnostic::error(error.code(), Class::Invalid, error.to_string())
 }
 
+/// An input or output as the manifest names it.
+pub(crate) fn signature(graph: &Graph, name: &str, value: ValueId) -> TensorSignature {
+    let ty = graph.ty(value);
+    let elem = lower::elem(ty.dtype).map_or(u32::MAX, |e| e as u32);
+    TensorSignature { name: name.into(), elem, dims: ty.shape.iter().map(ToString::to_string).collect() }
+}
+
 /// Everything that names the engine for people; equal inputs and options give equal bytes.
-fn manifest(model: &mut ModelFile, graph: &Graph, options: &CompileOptions) -> Manifest {
+fn manifest(
+    model: &mut ModelFile,
+    graph: &Graph,
+    options: &CompileOptions,
+    accuracy: Option<&AccuracyReport>,
+) -> Manifest {
     let model_hash = model.content_hash().as_bytes().to_vec();
     let mut op_histogram = BTreeMap::new();
     for node in model.model.graph.iter().flat_map(|g| &g.node) {
         *op_histogram.entry(node.op_type.clone()).or_insert(0) += 1;
     }
     let opsets = model.model.opset_import.iter();
-    let signature = |name: &str, value| {
-        let ty = graph.ty(value);
-        let elem = lower::elem(ty.dtype).map_or(u32::MAX, |e| e as u32);
-        TensorSignature { name: name.into(), elem, dims: ty.shape.iter().map(ToString::to_string).collect() }
-    };
+    let signature = |name: &str, value| signature(graph, name, value);
     let bound =
         |s: &autoglm_ir::Symbol| SymbolBound { min: s.min, max: (s.max != i64::MAX).then_some(s.max) };
     Manifest {
@@ -231,10 +303,13 @@ fn manifest(model: &mut ModelFile, graph: &Graph, options: &CompileOptions) -> M
         inputs: graph.inputs.iter().map(|v| signature(&graph.value(*v).name, *v)).collect(),
         outputs: graph.outputs.iter().map(|o| signature(&o.name, o.value)).collect(),
         symbols: graph.symbols.iter().map(|(name, s)| (name.to_string(), bound(s))).collect(),
-        options: BTreeMap::from([
+        options: [
             ("optimise".into(), options.optimise.to_string()),
             ("strict".into(), options.passes.strict.to_string()),
-        ]),
+        ]
+        .into_iter()
+        .chain(accuracy.into_iter().flat_map(AccuracyReport::facts))
+        .collect(),
         op_histogram,
     }
 }

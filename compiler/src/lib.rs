@@ -1,6 +1,7 @@
 //! ONNX import, lowering and engine emission.
 #![forbid(unsafe_code)]
 
+pub mod accuracy;
 pub mod codegen;
 pub mod codes;
 pub mod compile;

@@ -15,6 +15,7 @@ pub mod graph;
 pub mod interp;
 pub mod op;
 pub mod ops;
+pub mod sparsity;
 pub mod tensor;
 pub mod text;
 pub mod verify;

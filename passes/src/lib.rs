@@ -57,6 +57,9 @@ impl From<Graph> for Done {
 /// layout pass inserts transposes which the last canonicalisation cancels.
 pub static PIPELINE: &[&Pass] = &[&CANONICALISE, &OPTIMISE, &LAYOUT, &CLEAN_UP];
 
+/// Those of them that follow [`OPTIMISE`].
+pub static AFTER_SEARCH: &[&Pass] = &[&LAYOUT, &CLEAN_UP];
+
 /// Identities, shape and constant folding, common subexpressions, dead code.
 pub static CANONICALISE: Pass = Pass {
     name: "canonicalise",

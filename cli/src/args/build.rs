@@ -1,5 +1,6 @@
 //! Arguments of the commands that read models and IR: `compile`, `check`, `opt`.
 
+use super::CompressArgs;
 use crate::spec::{Binding, Emit, Limit, parse_bound, parse_emit, parse_limit};
 use clap::Args;
 use std::path::PathBuf;
@@ -40,6 +41,9 @@ pub struct CompileArgs {
     /// Follow symbolic links to files with external weights
     #[arg(long)]
     pub allow_external_links: bool,
+    /// How the model may be compressed.
+    #[command(flatten)]
+    pub compress: CompressArgs,
 }
 
 /// Arguments of `check`.

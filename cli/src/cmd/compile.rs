@@ -1,8 +1,8 @@
 //! `autoglm compile`
 
-use super::{Ctx, counts_json, describe, optimiser};
-use crate::args::{CompileArgs, Isa};
-use crate::backend::{CompileRequest, Compiled, KeepIr, OpenOptions};
+use super::{Ctx, compression, counts_json, describe, optimiser};
+use crate::args::{CompileArgs, Isa, LowRank, Objective, Sparsity};
+use crate::backend::{CompileRequest, Compiled, CompressRequest, KeepIr, OpenOptions};
 use crate::codes;
 use crate::error::{CliError, Exit, escape};
 use crate::files;
@@ -29,6 +29,9 @@ pub(super) fn run(ctx: &mut Ctx<'_>, args: &CompileArgs) -> Result<Report, CliEr
     show_phases(ctx, &mut report, &compiled)?;
     if let Some(optimised) = &compiled.optimised {
         optimiser::show(&mut report, optimised, args.explain_fusion, args.emit.is_none());
+    }
+    if let Some(compression) = &compiled.compression {
+        compression::show(&mut report, compression, args.emit.is_none());
     }
     let Some(output) = &args.output else { return Ok(report) };
     let bytes = std::fs::metadata(output).map_err(|e| CliError::io(output, "read", &e))?.len();
@@ -83,10 +86,24 @@ fn request(args: &CompileArgs) -> CompileRequest {
         limits: args.limits.clone(),
         allow_external_links: args.allow_external_links,
         strict: args.strict,
+        compress: compress(args),
         keep_ir,
         egraph,
         output: args.output.clone(),
     }
+}
+
+/// How far the engine may be from the model, if it may.
+fn compress(args: &CompileArgs) -> Option<CompressRequest> {
+    let wanted = &args.compress;
+    Some(CompressRequest {
+        gates: wanted.accuracy?,
+        calib: wanted.calib.clone()?,
+        low_rank: wanted.low_rank == LowRank::Auto,
+        sparse: wanted.sparsity != Sparsity::Off,
+        keep: wanted.keep.clone(),
+        by_bytes: wanted.objective == Objective::Bytes || wanted.sparsity == Sparsity::TwoFour,
+    })
 }
 
 /// The IR or the e-graph that was asked for.
@@ -185,6 +202,10 @@ fn again(ctx: &Ctx<'_>, args: &CompileArgs, output: &Path) -> Result<Vec<u8>, Cl
             command.arg(flag);
         }
     }
+    if let Some(calib) = &args.compress.calib {
+        command.arg("--calib").arg(absolute(calib)?);
+    }
+    command.args(args.compress.flags());
     command.current_dir(std::env::temp_dir()).stdin(Stdio::null()).stdout(Stdio::null());
     let done = command.output().map_err(|e| failed(e.to_string()))?;
     if !done.status.success() {

@@ -1,13 +1,11 @@
 //! Convolutions: the channels-last f32 kernel for constant weights, or a TileIR loop for everything else.
 
-use super::matmul::f32s;
 use super::movement::{Fill, padded};
 use super::place::{Place, Writes};
 use super::tile::Body;
 use super::view::View;
-use super::{Failure, Lowering, epilogue};
-use autoglm_ir::{Dim, Node, Tensor, ValueId};
-use autoglm_runtime::cpu::pack;
+use super::{Failure, Lowering, epilogue, weights};
+use autoglm_ir::{Dim, Node, ValueId};
 use autoglm_runtime::program::{self as rt, StepKind};
 use autoglm_runtime::tile::{BinaryOp, Instr, LaneId, ReduceOp, TileProgram};
 
@@ -27,18 +25,6 @@ pub(super) fn pads(node: &Node, rank: usize, first: usize) -> (Vec<Dim>, Vec<Dim
     both
 }
 
-/// The weight as the kernel reads it.
-fn pack_weight(weight: &Tensor, groups: usize) -> Result<Vec<f32>, Failure> {
-    let &[m, per_group, kh, kw] = weight.shape.as_slice() else {
-        return Err(Failure::Invalid(format!("a weight of rank {}", weight.shape.len())));
-    };
-    let shape = pack::ConvWeights { m, c: per_group, kernel: [kh, kw], groups };
-    let too_large = || Failure::Unsupported(format!("a weight of {:?} in {groups} groups", weight.shape));
-    let mut packed = vec![0f32; pack::packed_conv_len(&shape).ok_or_else(too_large)?];
-    pack::pack_conv(&f32s(&weight.data), &shape, &mut packed).map_err(|e| Failure::Invalid(e.to_string()))?;
-    Ok(packed)
-}
-
 /// Registers of the extents of a channels-last tensor of images.
 pub(super) fn extents(cx: &mut Lowering<'_>, shape: &[Dim]) -> Result<[rt::Reg; 4], Failure> {
     Ok([cx.reg(&shape[0])?, cx.reg(&shape[1])?, cx.reg(&shape[2])?, cx.reg(&shape[3])?])
@@ -52,9 +38,10 @@ fn kernel(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
     let Some(&[m, _, kh, kw]) = cx.graph.ty(node.args[1]).concrete().as_deref() else {
         return Err(Failure::Invalid(format!("a weight of type {}", cx.graph.ty(node.args[1]))));
     };
-    let weight = cx.packed(weight_id, groups, |weight| pack_weight(weight, groups))?;
+    let weight = weights::convolution(cx, weight_id, groups)?;
     let x = input(cx, node)?;
-    let mut args = vec![x.id, weight];
+    let mut args = vec![x.id];
+    args.extend(weight.args());
     let bias = node.args.get(2).copied();
     if let Some(bias) = bias {
         args.push(cx.dense(bias)?);
@@ -85,7 +72,7 @@ fn kernel(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
         dilation: pair(cx, ints("dilations"))?,
         groups: cx.reg(&groups.into())?,
         m: cx.reg(&m.into())?,
-        sparsity: None,
+        sparsity: weight.sparsity,
         bias: bias.is_some(),
         epilogue,
     };

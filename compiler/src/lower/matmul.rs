@@ -3,16 +3,16 @@
 use super::place::{Place, Writes};
 use super::tile::Body;
 use super::view::{View, merge_loops};
+use super::weights::{self, Packed};
 use super::{Failure, Lowering, epilogue};
-use autoglm_ir::{DType, Def, Dim, Node, ValueId};
-use autoglm_runtime::cpu::pack;
+use autoglm_ir::{DType, Def, Dim, Node};
 use autoglm_runtime::program::{self as rt, StepKind};
 use autoglm_runtime::tile::{BinaryOp, Instr, ReduceOp};
 
 /// The right factor.
 enum Right {
     /// A constant matrix in the kernel's layout.
-    Packed(rt::ValueId),
+    Packed(Packed),
     /// Any tensor.
     View(Place),
 }
@@ -31,16 +31,16 @@ fn product_f32(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
     let single = b_shape[..b_shape.len() - 2].iter().all(|d| d.is(1));
     let a = cx.readable(node.args[0], View::has_lines)?;
     let b = match cx.graph.value(node.args[1]).def {
-        Def::Const(_) if single => Right::Packed(packed_weight(cx, node.args[1])?),
+        Def::Const(id) if single => Right::Packed(weights::product(cx, id)?),
         _ => Right::View(cx.place(node.args[1])?),
     };
     let bias = node.args.get(2).map(|v| cx.dense(*v)).transpose()?;
     let tail = epilogue::of_contraction(cx, node)?;
     let mut args = vec![a.id];
-    args.push(match &b {
-        Right::Packed(id) => *id,
-        Right::View(place) => place.id,
-    });
+    match &b {
+        Right::Packed(weight) => args.extend(weight.args()),
+        Right::View(place) => args.push(place.id),
+    }
     args.extend(bias);
     if let Some(tail) = &tail {
         args.extend(&tail.args);
@@ -60,7 +60,11 @@ fn product_f32(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
         Some(tail) => Some(tail.emit(cx, &nest.reads)?),
         None => None,
     };
-    let kind = nest.step(cx, matches!(b, Right::Packed(_)), bias.is_some(), epilogue)?;
+    let weight = match b {
+        Right::Packed(weight) => Some(weight),
+        Right::View(_) => None,
+    };
+    let kind = nest.step(cx, weight, bias.is_some(), epilogue)?;
     cx.step(kind, args, vec![out.id]);
     Ok(())
 }
@@ -166,7 +170,7 @@ impl Nest {
     fn step(
         &self,
         cx: &mut Lowering<'_>,
-        b_packed: bool,
+        weight: Option<Packed>,
         bias: bool,
         epilogue: Option<rt::Epilogue>,
     ) -> Result<StepKind, Failure> {
@@ -178,27 +182,13 @@ impl Nest {
             n: cx.reg(&self.n)?,
             a: cx.view_access(&self.a)?,
             b: cx.view_access(&self.b)?,
-            b_packed,
-            sparsity: None,
+            b_packed: weight.is_some(),
+            sparsity: weight.and_then(|w| w.sparsity),
             out: cx.lines_access(&self.out)?,
             bias,
             epilogue,
         })
     }
-}
-
-/// Packs a constant right factor and stores it.
-fn packed_weight(cx: &mut Lowering<'_>, v: ValueId) -> Result<rt::ValueId, Failure> {
-    let Some(id) = cx.graph.constant(v) else { return Err(Failure::Invalid("not a constant".into())) };
-    cx.packed(id, 0, |tensor| {
-        let rank = tensor.shape.len();
-        let (k, n) = (tensor.shape[rank - 2], tensor.shape[rank - 1]);
-        let source = f32s(&tensor.data);
-        let too_large = || Failure::Unsupported(format!("a weight of {k} x {n} overflows"));
-        let mut packed = vec![0f32; pack::packed_gemm_len(k, n).ok_or_else(too_large)?];
-        pack::pack_gemm_b(&source, k, n, n, 1, &mut packed).map_err(|e| Failure::Invalid(e.to_string()))?;
-        Ok(packed)
-    })
 }
 
 /// Stores floats as a one-dimensional value.
@@ -223,7 +213,7 @@ fn through_f32(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
     let product = cx.temp(DType::F32, &ty.shape)?;
     let args = wide.iter().map(|p| p.id).collect();
     let kind = Nest::new(&wide[0], &Right::View(wide[1].clone()), &product, &[])?;
-    let kind = kind.step(cx, false, wide.len() > 2, None)?;
+    let kind = kind.step(cx, None, wide.len() > 2, None)?;
     cx.step(kind, args, vec![product.id]);
     let out = cx.target(node.outs[0], &[product.id], Writes::Any)?;
     cx.convert_to(&product, (DType::F32, ty.dtype), &out)

@@ -19,6 +19,7 @@ mod rope;
 mod shape;
 mod tile;
 mod view;
+mod weights;
 
 use crate::codes;
 use autoglm_ir::{Cond, ConstId, DType, Dim, Graph, Node, OpId, Tensor, ValueId, interp};
@@ -28,6 +29,7 @@ use place::Place;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use view::View;
+pub use weights::WeightZeros;
 
 /// Takes the bytes of weights as they are made, so that they need not all be in memory.
 pub trait WeightSink {
@@ -112,13 +114,15 @@ pub struct Options {
     pub fuse: bool,
     /// Movement operators are views, and results are written where they are needed. Reshapes of dense tensors always are.
     pub views: bool,
+    /// Weights are stored without zeros that form a pattern; a zero that is not stored is no factor of an infinity.
+    pub sparse: bool,
 }
 
 impl Options {
     /// Everything that makes the program faster.
-    pub const FAST: Options = Options { fuse: true, views: true };
+    pub const FAST: Options = Options { fuse: true, views: true, sparse: true };
     /// One step an operator.
-    pub const PLAIN: Options = Options { fuse: false, views: false };
+    pub const PLAIN: Options = Options { fuse: false, views: false, sparse: false };
 }
 
 /// State of a lowering.
@@ -143,10 +147,12 @@ pub(crate) struct Lowering<'g> {
     copies: HashMap<ValueId, rt::ValueId>,
     consts: HashMap<ConstId, Place>,
     /// Packed forms of constants, by the number of groups that they are packed in; 0 for a matrix.
-    packed: HashMap<(ConstId, usize), rt::ValueId>,
+    packed: HashMap<(ConstId, usize), weights::Packed>,
     /// Constants of one element.
     scalars: HashMap<ConstId, Tensor>,
     tiles: HashMap<String, u32>,
+    /// Zeros of the weights.
+    zeros: Vec<WeightZeros>,
     weights: &'g mut dyn WeightSink,
     loc: String,
 }
@@ -168,15 +174,26 @@ pub fn lower(
     options: Options,
     weights: &mut dyn WeightSink,
 ) -> Result<rt::Program, Vec<LowerError>> {
-    lower_named(graph, options, weights).map(|(program, _)| program)
+    lower_named(graph, options, weights).map(|lowered| lowered.program)
 }
 
-/// As [`lower`], with the values of the program that hold a value with an ONNX name, in execution order.
+/// A program and what is known of it.
+#[derive(Clone, Debug)]
+pub struct Lowered {
+    /// The program.
+    pub program: rt::Program,
+    /// Its values that hold a value with an ONNX name, in execution order.
+    pub names: Vec<NamedValue>,
+    /// Zeros of the constant weights that are large enough to matter, in execution order.
+    pub zeros: Vec<WeightZeros>,
+}
+
+/// As [`lower`], with what is known of the program.
 pub fn lower_named(
     graph: &Graph,
     options: Options,
     weights: &mut dyn WeightSink,
-) -> Result<(rt::Program, Vec<NamedValue>), Vec<LowerError>> {
+) -> Result<Lowered, Vec<LowerError>> {
     let plan = fusion::Plan::of(graph, options.fuse);
     let sinks = if options.views { place::sinks(graph, &plan) } else { vec![None; graph.values.len()] };
     let mut lowering = Lowering {
@@ -196,6 +213,7 @@ pub fn lower_named(
         packed: HashMap::new(),
         scalars: HashMap::new(),
         tiles: HashMap::new(),
+        zeros: Vec::new(),
         weights,
         loc: String::new(),
     };
@@ -221,7 +239,7 @@ pub fn lower_named(
     lowering.outputs().and_then(|()| lowering.guards()).map_err(whole)?;
     let names = lowering.names();
     lowering.program.shape = lowering.shape.program;
-    Ok((lowering.program, names))
+    Ok(Lowered { program: lowering.program, names, zeros: lowering.zeros })
 }
 
 fn error(failure: Failure, op: &str, loc: &str) -> LowerError {
@@ -388,15 +406,15 @@ impl Lowering<'_> {
         &mut self,
         id: ConstId,
         groups: usize,
-        pack: impl FnOnce(&Tensor) -> Result<Vec<f32>, Failure>,
-    ) -> Result<rt::ValueId, Failure> {
+        pack: impl FnOnce(&mut Self, &Tensor) -> Result<weights::Form, Failure>,
+    ) -> Result<weights::Packed, Failure> {
         if let Some(done) = self.packed.get(&(id, groups)) {
             return Ok(*done);
         }
         let tensor = interp::const_tensor(self.graph, id).map_err(Failure::Invalid)?;
-        let value = matmul::store_f32(self, &pack(&tensor)?)?;
-        self.packed.insert((id, groups), value);
-        Ok(value)
+        let packed = pack(self, &tensor)?.store(self)?;
+        self.packed.insert((id, groups), packed);
+        Ok(packed)
     }
 
     /// The only element of a constant.

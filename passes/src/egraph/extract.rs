@@ -40,6 +40,16 @@ pub(crate) struct Candidate {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Choice(Vec<Option<usize>>);
 
+impl Choice {
+    /// The choice with another node of a class.
+    pub(crate) fn with(mut self, class: usize, node: usize) -> Choice {
+        if let Some(slot) = self.0.get_mut(class) {
+            *slot = Some(node);
+        }
+        self
+    }
+}
+
 impl Dag {
     /// Numbers the classes; none if there are too many.
     pub(crate) fn new(egraph: &EGraph, roots: &[Id], model: &CostModel) -> Option<Dag> {
@@ -90,7 +100,7 @@ impl Dag {
     }
 
     /// Visits every class that is needed, children first.
-    fn walk(&self, choice: &Choice, mut visit: impl FnMut(usize, &Candidate)) -> Option<()> {
+    pub(crate) fn walk(&self, choice: &Choice, mut visit: impl FnMut(usize, &Candidate)) -> Option<()> {
         const OPEN: u8 = 1;
         const DONE: u8 = 2;
         let mut state = vec![0u8; self.classes.len()];
@@ -141,6 +151,15 @@ impl Dag {
         ids
     }
 
+    /// Every approximation: its class, its position there, its id.
+    pub(crate) fn approximate(&self) -> impl Iterator<Item = (usize, usize, u32)> {
+        let of = |(class, nodes): (usize, &Vec<Candidate>)| {
+            let ids = nodes.iter().enumerate().filter_map(|(i, node)| Some((i, node.approx?)));
+            ids.map(|(i, id)| (class, i, id)).collect::<Vec<_>>()
+        };
+        self.nodes.iter().enumerate().flat_map(of)
+    }
+
     /// All approximations that there are, ascending.
     pub(crate) fn all_approximations(&self) -> Vec<u32> {
         let mut ids: Vec<u32> = self.nodes.iter().flatten().filter_map(|node| node.approx).collect();
@@ -155,22 +174,34 @@ impl Dag {
         let (mut choice, mut cost) = self.start()?;
         let mut taken = 0;
         for group in groups {
-            let mut candidate = choice.clone();
-            for (class, node) in group {
-                let class = self.number[&egraph.find(*class)];
-                let wanted = node.clone().map_children(|c| egraph.find(c));
-                let found = egraph[self.classes[class]]
-                    .nodes
-                    .iter()
-                    .position(|n| n.clone().map_children(|c| egraph.find(c)) == wanted);
-                candidate.0[class] = found.or(candidate.0[class]);
-            }
+            let candidate = self.adopt(egraph, choice.clone(), group);
             if let Some(lower) = self.cost(&candidate).filter(|c| *c < cost) {
                 (choice, cost, taken) = (candidate, lower, taken + 1);
             }
         }
         self.settle(&mut choice, &mut cost);
         Some((choice, taken))
+    }
+
+    /// The choice with these nodes of these classes; a node that a class does not have is passed over.
+    pub(crate) fn adopt(&self, egraph: &EGraph, mut choice: Choice, nodes: &[(Id, ENode)]) -> Choice {
+        for (class, node) in nodes {
+            let class = self.number[&egraph.find(*class)];
+            let wanted = node.clone().map_children(|c| egraph.find(c));
+            let found = egraph[self.classes[class]]
+                .nodes
+                .iter()
+                .position(|n| n.clone().map_children(|c| egraph.find(c)) == wanted);
+            choice.0[class] = found.or(choice.0[class]);
+        }
+        choice
+    }
+
+    /// The classes that a choice needs and their nodes.
+    pub(crate) fn nodes_of(&self, egraph: &EGraph, choice: &Choice) -> Vec<(Id, ENode)> {
+        let reachable = self.reachable(choice).unwrap_or_default();
+        let of = |id: Id| Some((id, self.node(egraph, choice, id)?.clone()));
+        reachable.into_iter().filter_map(of).collect()
     }
 
     /// The cheapest graph that the method finds, and its cost.

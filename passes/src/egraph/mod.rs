@@ -7,11 +7,13 @@ mod merge;
 mod pattern;
 mod rule;
 mod saturate;
+mod search;
 mod show;
 
 pub use cost::CostModel;
 pub use rule::{Apply, Builder, Miss, Numerics, Rhs, Rule};
 pub use saturate::{Activities, Activity};
+pub use search::{Alternative, Kind, Layer, Objective, Picked, Search, Started, Tap};
 pub use show::{Format, apply_rule, draw};
 
 use crate::{Done, Options, rules};
@@ -19,7 +21,7 @@ use autoglm_ir::Graph;
 use autoglm_ir::budget::FoldLimits;
 use autoglm_ir::egraph::{EGraph, from_graph, to_graph};
 use egg::Id;
-use extract::Dag;
+use extract::{Choice, Dag};
 use rule::Compiled;
 use saturate::{Limits, near_misses, saturate};
 
@@ -97,28 +99,47 @@ fn apply_all(
 
 /// The optimised graph, and what happened.
 pub fn explain(graph: &Graph, options: &Options) -> Result<(Graph, Explanation), String> {
+    match stages(graph, options, &CostModel::default())? {
+        Err(said) => Ok((graph.clone(), said)),
+        Ok(Stages { it, dag, choice, said }) => {
+            let node = |id| dag.node(&it.egraph, &choice, id).cloned();
+            Ok((to_graph(&it.egraph, graph, &it.outputs, &node)?, said))
+        }
+    }
+}
+
+/// A saturated e-graph with its cheapest graph.
+struct Stages {
+    it: Saturated,
+    dag: Dag,
+    choice: Choice,
+    said: Explanation,
+}
+
+/// Saturates, extracts, merges products and extracts again; the explanation alone where the graph is left as it is.
+fn stages(
+    graph: &Graph,
+    options: &Options,
+    model: &CostModel,
+) -> Result<Result<Stages, Explanation>, String> {
     let mut said = Explanation::default();
-    let leave = |reason: &str, mut said: Explanation| {
-        said.skipped = Some(reason.to_owned());
-        Ok((graph.clone(), said))
-    };
+    let leave =
+        |reason: &str, said: Explanation| Ok(Err(Explanation { skipped: Some(reason.to_owned()), ..said }));
     if let Some(reason) = refusal(graph) {
         return leave(reason, said);
     }
     let mut it = start(graph, options)?;
-    let model = CostModel::default();
-    let Some(dag) = Dag::new(&it.egraph, &it.outputs, &model) else { return leave(TOO_MANY, said) };
+    let Some(dag) = Dag::new(&it.egraph, &it.outputs, model) else { return leave(TOO_MANY, said) };
     said.cost.0 = dag.best().map_or(0.0, |(_, cost)| cost);
     let rules = apply_all(&mut it, rules_for(options), &mut said.activities)?;
     near_misses(&it.egraph, &rules, &mut said.activities);
-    let Some(dag) = Dag::new(&it.egraph, &it.outputs, &model) else { return leave(TOO_MANY, said) };
+    let Some(dag) = Dag::new(&it.egraph, &it.outputs, model) else { return leave(TOO_MANY, said) };
     let cyclic = "no graph without a cycle was found";
     let Some((choice, _)) = dag.best() else { return leave(cyclic, said) };
     let groups = merge::products(&mut it.egraph, &dag, &choice, it.nodes_max * 2);
-    let Some(dag) = Dag::new(&it.egraph, &it.outputs, &model) else { return leave(TOO_MANY, said) };
+    let Some(dag) = Dag::new(&it.egraph, &it.outputs, model) else { return leave(TOO_MANY, said) };
     let Some((choice, merged)) = dag.extract(&groups, &it.egraph) else { return leave(cyclic, said) };
     said.merged = merged;
     said.cost.1 = dag.cost(&choice).unwrap_or_default();
-    let node = |id| dag.node(&it.egraph, &choice, id).cloned();
-    Ok((to_graph(&it.egraph, graph, &it.outputs, &node)?, said))
+    Ok(Ok(Stages { it, dag, choice, said }))
 }

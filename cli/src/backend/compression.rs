@@ -1,0 +1,104 @@
+//! What `compile` is told about compression, and what it says.
+
+use autoglm_compiler::accuracy::Gates;
+use std::path::PathBuf;
+
+/// What `compile` asks for.
+#[derive(Clone, Debug)]
+pub struct CompressRequest {
+    /// What must hold.
+    pub gates: Gates,
+    /// Where the calibration data is.
+    pub calib: PathBuf,
+    /// Whether layers may become products of lower rank.
+    pub low_rank: bool,
+    /// Whether weights may become sparse.
+    pub sparse: bool,
+    /// Patterns of layers that stay exact.
+    pub keep: Vec<String>,
+    /// Whether bytes count instead of time.
+    pub by_bytes: bool,
+}
+
+/// What a compression did.
+#[derive(Clone, Debug, Default)]
+pub struct Compression {
+    /// What was asked for.
+    pub gates: String,
+    /// Runs that it was measured on.
+    pub samples: u64,
+    /// What was measured.
+    pub measured: Figures,
+    /// Why nothing was tried, if so.
+    pub skipped: Option<String>,
+    /// Predicted nanoseconds of the exact graph and of the chosen one.
+    pub latency_ns: (f64, f64),
+    /// Bytes of weights of the exact graph and of the chosen one.
+    pub bytes: (f64, f64),
+    /// Graphs that were measured.
+    pub rounds: Vec<CompressionRound>,
+    /// Layers in execution order.
+    pub layers: Vec<CompressedLayer>,
+}
+
+/// How far a graph is from the exact one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Figures {
+    /// Least cosine of a layer.
+    pub layer_cosine: f64,
+    /// Largest mean squared error of a layer in units of its variance.
+    pub layer_mse: f64,
+    /// Least cosine of an output.
+    pub out_cosine: f64,
+    /// Largest mean squared error of an output in units of its variance.
+    pub out_mse: f64,
+    /// Share of rows of the outputs whose largest element is at the same place.
+    pub out_top1: f64,
+}
+
+/// A graph that was measured.
+#[derive(Clone, Debug, Default)]
+pub struct CompressionRound {
+    /// Sum of the errors of its alternatives.
+    pub error: f64,
+    /// Predicted nanoseconds.
+    pub latency_ns: f64,
+    /// Bytes of weights.
+    pub bytes: f64,
+    /// What was measured.
+    pub measured: Figures,
+    /// Gates that did not hold.
+    pub failures: Vec<String>,
+}
+
+/// What became of a layer.
+#[derive(Clone, Debug, Default)]
+pub struct CompressedLayer {
+    /// Its ONNX nodes.
+    pub name: String,
+    /// Why there was nothing to choose from, if so.
+    pub none: Option<String>,
+    /// What there was.
+    pub alternatives: Vec<Alternative>,
+    /// Mean squared error in the chosen graph, in units of the variance.
+    pub mse: f64,
+    /// Cosine in the chosen graph.
+    pub cosine: f64,
+}
+
+/// What could take a layer's place.
+#[derive(Clone, Debug, Default)]
+pub struct Alternative {
+    /// `rank 64`, `2:4`.
+    pub name: String,
+    /// `low-rank` or `sparse`.
+    pub kind: &'static str,
+    /// Bytes of its weights.
+    pub bytes: u64,
+    /// Mean squared error of this layer alone, in units of the variance.
+    pub mse: f64,
+    /// Cosine of this layer alone.
+    pub cosine: f64,
+    /// Why it is not in the engine; none if it is.
+    pub refused: Option<String>,
+}

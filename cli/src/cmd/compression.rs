@@ -1,0 +1,111 @@
+//! What a compression did, for the report of `compile`.
+
+use crate::backend::{Alternative, Compression, Figures};
+use crate::error::escape;
+use crate::report::{Report, Table};
+use crate::stats::{format_bytes, format_duration};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Sets the key of the report; the text for people where `text` is set.
+pub(super) fn show(report: &mut Report, it: &Compression, text: bool) {
+    report.set("compression", as_json(it));
+    if !text {
+        return;
+    }
+    if let Some(reason) = &it.skipped {
+        report.text(&format!("not compressed: {}\n\n", escape(reason)));
+        return;
+    }
+    report.text(&format!("{}\n", layers(it)));
+    let m = &it.measured;
+    report.text(&format!(
+        "gates {}: layer.cosine {:.6}, layer.mse {:.6}, out.cosine {:.6}, out.top1 {:.4}, measured on {} samples\n",
+        it.gates, m.layer_cosine, m.layer_mse, m.out_cosine, m.out_top1, it.samples
+    ));
+    report.text(&format!(
+        "weights: {} -> {}, predicted: {} -> {} a run\n\n",
+        format_bytes(it.bytes.0 as u64),
+        format_bytes(it.bytes.1 as u64),
+        format_duration(nanoseconds(it.latency_ns.0)),
+        format_duration(nanoseconds(it.latency_ns.1)),
+    ));
+}
+
+fn nanoseconds(ns: f64) -> Duration {
+    Duration::try_from_secs_f64(ns * 1e-9).unwrap_or(Duration::MAX)
+}
+
+/// A row for each layer with what was chosen, or why nothing was.
+fn layers(it: &Compression) -> String {
+    let mut table =
+        Table::new(&["layer", "chosen", ">bytes", ">mse alone", ">mse", ">cosine", "why not more"]);
+    for layer in &it.layers {
+        let chosen = layer.alternatives.iter().find(|a| a.refused.is_none());
+        let bytes = chosen.map_or(String::new(), |a| format_bytes(a.bytes));
+        let alone = chosen.map_or(String::new(), |a| format!("{:.5}", a.mse));
+        let why = match (&layer.none, chosen) {
+            (Some(reason), _) => reason.clone(),
+            (None, Some(_)) => String::new(),
+            (None, None) => closest(&layer.alternatives),
+        };
+        table.row([
+            layer.name.as_str(),
+            chosen.map_or("exact", |a| a.name.as_str()),
+            &bytes,
+            &alone,
+            &format!("{:.5}", layer.mse),
+            &format!("{:.5}", layer.cosine),
+            &why,
+        ]);
+    }
+    table.render()
+}
+
+/// The refused alternative that errs least, and why it is refused.
+fn closest(alternatives: &[Alternative]) -> String {
+    let best = alternatives.iter().min_by(|a, b| a.mse.total_cmp(&b.mse));
+    best.and_then(|a| Some(format!("{}: {}", a.name, a.refused.as_ref()?))).unwrap_or_default()
+}
+
+fn figures(m: &Figures) -> Value {
+    json!({
+        "layer.cosine": m.layer_cosine, "layer.mse": m.layer_mse,
+        "out.cosine": m.out_cosine, "out.mse": m.out_mse, "out.top1": m.out_top1,
+    })
+}
+
+fn as_json(it: &Compression) -> Value {
+    let alternative = |a: &Alternative| {
+        json!({
+            "name": a.name, "kind": a.kind, "bytes": a.bytes, "mse": a.mse, "cosine": a.cosine,
+            "chosen": a.refused.is_none(), "refused": a.refused,
+        })
+    };
+    let rounds: Vec<Value> = it
+        .rounds
+        .iter()
+        .map(|r| {
+            json!({
+                "error": r.error, "latency_ns": r.latency_ns, "bytes": r.bytes,
+                "measured": figures(&r.measured), "failures": r.failures,
+            })
+        })
+        .collect();
+    let layers: Vec<Value> = it
+        .layers
+        .iter()
+        .map(|l| {
+            let alternatives: Vec<Value> = l.alternatives.iter().map(alternative).collect();
+            json!({
+                "name": l.name, "mse": l.mse, "cosine": l.cosine, "none": l.none, "alternatives": alternatives,
+            })
+        })
+        .collect();
+    json!({
+        "gates": it.gates, "samples": it.samples, "measured": figures(&it.measured), "skipped": it.skipped,
+        "latency_ns": { "exact": it.latency_ns.0, "chosen": it.latency_ns.1 },
+        "bytes": { "exact": it.bytes.0, "chosen": it.bytes.1 },
+        "rounds": rounds, "layers": layers,
+    })
+}

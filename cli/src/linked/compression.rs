@@ -1,0 +1,84 @@
+//! Compression, in the words of the command line.
+
+use super::{elem, signature};
+use crate::backend::{Alternative, CompressRequest, CompressedLayer, Compression, CompressionRound, Figures};
+use crate::calib;
+use crate::error::CliError;
+use autoglm_compiler::accuracy::{Accuracy, AccuracyReport, Measured, Sample};
+use autoglm_ir::{Graph, Tensor};
+use autoglm_passes::egraph::{Kind, Objective};
+
+/// The request with its calibration data, for a model's imported graph.
+pub(super) fn accuracy(graph: &Graph, request: &CompressRequest) -> Result<Accuracy, CliError> {
+    let ports = signature(graph)?;
+    let runs = calib::samples(&ports, &request.calib)?;
+    let sample = |arrays: Vec<crate::tensor::Array>| -> Result<Sample, CliError> {
+        let mut sample = Sample::new();
+        for (v, array) in graph.inputs.iter().zip(arrays) {
+            let value = graph.value(*v);
+            elem(value.ty.dtype)?;
+            let what = array.describe();
+            let tensor = Tensor::from_bytes(value.ty.dtype, array.dims, array.bytes.into());
+            let misfit = || CliError::usage(format!("{what} does not fit {}", value.ty.dtype));
+            sample.insert(value.name.clone(), tensor.ok_or_else(misfit)?);
+        }
+        Ok(sample)
+    };
+    Ok(Accuracy {
+        gates: request.gates,
+        samples: runs.into_iter().map(sample).collect::<Result<_, _>>()?,
+        low_rank: request.low_rank,
+        sparse: request.sparse,
+        keep: request.keep.clone(),
+        objective: if request.by_bytes { Objective::Bytes } else { Objective::Latency },
+    })
+}
+
+fn figures(m: &Measured) -> Figures {
+    Figures {
+        layer_cosine: m.layer_cosine,
+        layer_mse: m.layer_mse,
+        out_cosine: m.out_cosine,
+        out_mse: m.out_mse,
+        out_top1: m.out_top1,
+    }
+}
+
+/// What happened.
+pub(super) fn compression(it: &AccuracyReport) -> Compression {
+    let round = |r: &autoglm_compiler::accuracy::Round| CompressionRound {
+        error: r.error,
+        latency_ns: r.latency,
+        bytes: r.bytes,
+        measured: figures(&r.measured),
+        failures: r.failures.clone(),
+    };
+    let alternative = |o: &autoglm_compiler::accuracy::Offer| Alternative {
+        name: o.name.clone(),
+        kind: match o.kind {
+            Kind::LowRank => "low-rank",
+            Kind::Sparse => "sparse",
+        },
+        bytes: o.bytes as u64,
+        mse: o.error.mse,
+        cosine: o.error.cosine,
+        refused: o.refused.clone(),
+    };
+    let layer = |l: &autoglm_compiler::accuracy::LayerReport| CompressedLayer {
+        name: l.name.clone(),
+        none: l.none.clone(),
+        alternatives: l.offers.iter().map(alternative).collect(),
+        mse: l.measured.mse,
+        cosine: l.measured.cosine,
+    };
+    Compression {
+        gates: it.gates.to_string(),
+        samples: it.samples as u64,
+        measured: figures(&it.measured),
+        skipped: it.skipped.clone(),
+        latency_ns: it.latency,
+        bytes: it.bytes,
+        rounds: it.rounds.iter().map(round).collect(),
+        layers: it.layers.iter().map(layer).collect(),
+    }
+}

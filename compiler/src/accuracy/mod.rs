@@ -1,0 +1,254 @@
+//! Compression under a declared accuracy: lossy alternatives in the e-graph, chosen by cost, and proven on data.
+//!
+//! 1. The exact graph runs on the calibration samples, and what each layer reads is drawn from it ([`matrix`]).
+//! 2. Each layer gets alternatives, with the error that they have on rows that they were not made for ([`alternatives`]).
+//! 3. The search orders graphs from the least error to the largest; sums of errors only steer.
+//! 4. The fastest graph is taken that keeps the gates when it is run on the samples beside the exact one: a bisection over
+//!    the ordered graphs, each measured, with the exact graph as the last resort.
+
+mod alternatives;
+mod gates;
+mod layer;
+mod low_rank;
+mod matrix;
+mod measure;
+mod prune;
+mod report;
+mod run;
+
+pub use gates::{Gates, Measured};
+pub use layer::LayerError;
+pub use report::{AccuracyReport, LayerReport, Offer, Round};
+
+use alternatives::Offered;
+use autoglm_ir::{Graph, Tensor, interp};
+use autoglm_passes as passes;
+use autoglm_passes::egraph::{Kind, Objective, Picked, Search, Started, Tap};
+use matrix::{Matrix, Rows, Window, floats};
+use measure::{Measurement, compare};
+use run::Runner;
+use std::collections::BTreeMap;
+
+/// The inputs of one run, by name.
+pub type Sample = BTreeMap<String, Tensor>;
+
+/// How a model may be compressed.
+#[derive(Clone, Debug)]
+pub struct Accuracy {
+    /// What must hold.
+    pub gates: Gates,
+    /// Runs on which it is measured; at least one.
+    pub samples: Vec<Sample>,
+    /// Whether layers may become two products through fewer columns.
+    pub low_rank: bool,
+    /// Whether weights may lose 2 of 4 elements.
+    pub sparse: bool,
+    /// Layers that stay exact: patterns over the names of ONNX nodes, where `*` stands for any characters.
+    pub keep: Vec<String>,
+    /// What is to become small.
+    pub objective: Objective,
+}
+
+/// Rows that are drawn for a layer, over all samples.
+const ROWS: usize = 2048;
+/// Share of the allowed error that calibration may use: other data errs more.
+const MARGIN: f64 = 0.75;
+/// Graphs that are measured at most.
+const ROUNDS: usize = 8;
+
+/// The optimised graph of a canonical graph, with alternatives within the gates, what the optimiser did, and a report.
+///
+/// # Errors
+/// Samples that do not fit the model, or a bug.
+pub(crate) fn optimise(
+    graph: &Graph,
+    options: &passes::Options,
+    accuracy: &Accuracy,
+) -> Result<(Graph, passes::egraph::Explanation, AccuracyReport), String> {
+    let symbols = symbols(graph, accuracy)?;
+    let search = match Search::start(graph, options, &symbols)? {
+        Started::Left(said) => {
+            let reason = said.skipped.clone().unwrap_or_default();
+            return Ok((graph.clone(), said, AccuracyReport::left(accuracy.gates, reason)));
+        }
+        Started::Search(search) => *search,
+    };
+    let mut it = Compression { options, accuracy, outputs: graph.outputs.len(), search, layers: Vec::new() };
+    it.calibrate()?;
+    let picked = it.choose()?;
+    let graph = match &picked.pick {
+        Some(pick) => it.search.graph(pick)?,
+        None => it.search.exact()?,
+    };
+    let report = it.report(&picked)?;
+    Ok((graph, it.search.explanation().clone(), report))
+}
+
+/// The values of the model's symbols in the first sample.
+fn symbols(graph: &Graph, accuracy: &Accuracy) -> Result<BTreeMap<String, i64>, String> {
+    let first = accuracy.samples.first().ok_or("there are no calibration samples")?;
+    let inputs = graph.inputs.iter().map(|v| {
+        let name = &graph.value(*v).name;
+        first.get(name).cloned().ok_or_else(|| format!("the first sample has no `{name}`"))
+    });
+    let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
+    let bound = interp::bind(graph, &inputs).map_err(|e| format!("the first sample: {e}"))?;
+    Ok(bound.into_iter().map(|(name, value)| (name.to_string(), value)).collect())
+}
+
+/// A compression under way.
+struct Compression<'a> {
+    options: &'a passes::Options,
+    accuracy: &'a Accuracy,
+    /// Outputs of the model.
+    outputs: usize,
+    search: Search<'a>,
+    /// What was offered for each layer, or why nothing was.
+    layers: Vec<Offered>,
+}
+
+/// What was chosen.
+struct Chosen {
+    /// The graph; none for the exact one.
+    pick: Option<Picked>,
+    measurement: Measurement,
+    rounds: Vec<report::Round>,
+}
+
+impl Compression<'_> {
+    /// Draws rows for every layer and offers alternatives for it.
+    fn calibrate(&mut self) -> Result<(), String> {
+        let count = self.search.layers().len();
+        let taps: Vec<Tap> = (0..count).map(Tap::Input).collect();
+        let exact = self.search.tapped(None, &taps)?;
+        let weights = self.search.exact()?;
+        let mut rows = vec![Rows::default(); count];
+        let mut runner = Runner::new(exact, self.options)?;
+        let most = ROWS.div_ceil(self.accuracy.samples.len());
+        for (i, sample) in self.accuracy.samples.iter().enumerate() {
+            let outputs = runner.run(sample).map_err(|e| format!("calibration sample {i}: {e}"))?;
+            for (layer, x) in outputs[self.outputs..].iter().enumerate() {
+                self.draw(&weights, layer, x, most, &mut rows[layer]);
+            }
+        }
+        drop(runner);
+        for (layer, rows) in rows.into_iter().enumerate() {
+            let offered = self.offer(&weights, layer, &rows)?;
+            self.layers.push(offered);
+        }
+        Ok(())
+    }
+
+    fn draw(&self, graph: &Graph, layer: usize, x: &Tensor, most: usize, rows: &mut Rows) {
+        let layer = &self.search.layers()[layer];
+        let Some(values) = floats(x) else { return };
+        let Some(shape) = graph.consts[layer.weight.0 as usize].ty.concrete() else { return };
+        if !layer.conv {
+            rows.add_rows(shape[0], &values, most);
+        } else if let Some(window) = Window::of(layer.attrs(), &shape[2..]) {
+            rows.add_patches(&values, &x.shape, &window, most);
+        }
+    }
+
+    /// Offers alternatives for a layer.
+    fn offer(&mut self, graph: &Graph, number: usize, rows: &Rows) -> Result<Offered, String> {
+        let layer = self.search.layers()[number].clone();
+        if let Some(pattern) =
+            self.accuracy.keep.iter().find(|p| layer.name.split('+').any(|n| matches(p, n)))
+        {
+            return Ok(Offered::none(format!("kept by the pattern {pattern:?}")));
+        }
+        let weight = interp::const_tensor(graph, layer.weight)?;
+        let Some(matrix) = Matrix::of(&weight, layer.conv) else {
+            return Ok(Offered::none("its weight is no matrix".into()));
+        };
+        let bias = layer.bias.map(|id| interp::const_tensor(graph, id)).transpose()?;
+        let bias = bias.as_ref().and_then(floats);
+        if rows.k != matrix.k {
+            return Ok(Offered::none("calibration did not reach it".into()));
+        }
+        alternatives::offer(
+            &mut self.search,
+            self.accuracy,
+            number,
+            (&weight, &matrix, bias.as_deref()),
+            rows,
+        )
+    }
+
+    /// The fastest graph that keeps the gates.
+    fn choose(&self) -> Result<Chosen, String> {
+        let kinds: Vec<Kind> =
+            [(self.accuracy.low_rank, Kind::LowRank), (self.accuracy.sparse, Kind::Sparse)]
+                .into_iter()
+                .filter_map(|(wanted, kind)| wanted.then_some(kind))
+                .collect();
+        let frontier = self.search.frontier(self.accuracy.objective, &kinds)?;
+        let taps: Vec<Tap> = (0..self.search.layers().len()).map(Tap::Output).collect();
+        let mut exact = Runner::new(self.search.tapped(None, &taps)?, self.options)?;
+        let gates = self.accuracy.gates.tightened(MARGIN);
+        let equal = vec![LayerError { mse: 0.0, cosine: 1.0 }; taps.len()];
+        let mut chosen = Chosen {
+            pick: None,
+            measurement: Measurement { measured: Measured::EQUAL, layers: equal },
+            rounds: Vec::new(),
+        };
+        // Graphs below `low` hold as far as is known, those from `high` on do not.
+        let (mut low, mut high) = (0, frontier.len());
+        while low < high && chosen.rounds.len() < ROUNDS {
+            let middle = low + (high - low) / 2;
+            let pick = &frontier[middle];
+            let mut other = Runner::new(self.search.tapped(Some(pick), &taps)?, self.options)?;
+            let measurement = compare(&mut exact, &mut other, self.outputs, &self.accuracy.samples)?;
+            let failures = gates.failures(&measurement.measured);
+            chosen.rounds.push(report::Round {
+                error: pick.error,
+                latency: pick.latency,
+                bytes: pick.bytes,
+                measured: measurement.measured,
+                failures: failures.clone(),
+            });
+            if failures.is_empty() {
+                low = middle + 1;
+                (chosen.pick, chosen.measurement) = (Some(pick.clone()), measurement);
+            } else {
+                high = middle;
+            }
+        }
+        Ok(chosen)
+    }
+
+    fn report(&self, chosen: &Chosen) -> Result<AccuracyReport, String> {
+        let exact = self.search.exact_pick()?;
+        let pick = chosen.pick.as_ref().unwrap_or(&exact);
+        let layers = self.search.layers().iter().zip(&self.layers).zip(&chosen.measurement.layers);
+        Ok(AccuracyReport {
+            gates: self.accuracy.gates,
+            samples: self.accuracy.samples.len(),
+            measured: chosen.measurement.measured,
+            skipped: None,
+            latency: (exact.latency, pick.latency),
+            bytes: (exact.bytes, pick.bytes),
+            rounds: chosen.rounds.clone(),
+            layers: layers.map(|((layer, offered), error)| offered.report(layer, pick, *error)).collect(),
+        })
+    }
+}
+
+/// Whether a name is of a pattern, in which `*` stands for any characters.
+fn matches(pattern: &str, name: &str) -> bool {
+    let Some((head, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(mut left) = name.strip_prefix(head) else { return false };
+    let mut parts = rest.split('*').peekable();
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return left.ends_with(part);
+        }
+        let Some(at) = left.find(part) else { return false };
+        left = &left[at + part.len()..];
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! Compression of small networks with known structure.
+
+use super::*;
+use autoglm_ir::text::parse;
+use autoglm_ir::{Const, ConstData, DType};
+
+const K: usize = 160;
+
+/// Numbers from -1 to 1.
+fn noise(seed: u64, count: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) + 1;
+    let next = |_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    (0..count).map(next).collect()
+}
+
+/// A product of two thin matrices, and noise.
+fn nearly(rank: usize, off: f32) -> Vec<f32> {
+    let (a, b) = (noise(1, K * rank), noise(2, rank * K));
+    let product = |at: usize| (0..rank).map(|r| a[at / K * rank + r] * b[r * K + at % K]).sum::<f32>();
+    noise(3, K * K).into_iter().enumerate().map(|(at, x)| product(at) + off * x).collect()
+}
+
+/// Two products, the first with a weight of about rank 16, the second with one of full rank.
+fn network() -> Graph {
+    let source = format!(
+        "graph @g (%x: f32[N,{K}]) {{
+          %w = const f32[{K},{K}] splat 0.5
+          %v = const f32[{K},{K}] splat 0.25
+          %0 = matmul %x, %w loc \"first\"
+          %1 = tanh %0
+          %2 = matmul %1, %v loc \"second\"
+          return %2
+        }}"
+    );
+    let mut graph = parse(&source).unwrap_or_else(|e| panic!("{e:?}"));
+    let weights = [nearly(16, 0.02), noise(4, K * K)];
+    for (constant, data) in graph.consts.iter_mut().zip(weights) {
+        *constant = Const {
+            ty: constant.ty.clone(),
+            data: ConstData::Bytes(matrix::tensor(vec![K, K], data.into_iter()).data),
+        };
+    }
+    graph
+}
+
+fn samples(seed: u64, count: usize) -> Vec<Sample> {
+    let sample = |i: u64| {
+        Sample::from([("x".to_owned(), matrix::tensor(vec![96, K], noise(seed + i, 96 * K).into_iter()))])
+    };
+    (0..count as u64).map(sample).collect()
+}
+
+fn wanted(gates: &str) -> Accuracy {
+    Accuracy {
+        gates: Gates::parse(gates).unwrap(),
+        samples: samples(100, 8),
+        low_rank: true,
+        sparse: true,
+        keep: Vec::new(),
+        objective: Objective::Latency,
+    }
+}
+
+fn compress(accuracy: &Accuracy) -> (Graph, AccuracyReport) {
+    let graph = passes::run(&passes::CANONICALISE, &network(), &passes::Options::default()).unwrap();
+    let (graph, _, report) = optimise(&graph, &passes::Options::default(), accuracy).unwrap();
+    (graph, report)
+}
+
+/// Cosine and relative error of the outputs of two graphs by the reference interpreter, over data that was not seen.
+fn held_out(graph: &Graph) -> (f64, f64) {
+    let (mut product, mut own, mut other, mut off) = (0.0, 0.0, 0.0, 0.0);
+    for sample in samples(900, 4) {
+        let run = |graph: &Graph| interp::run(graph, &[sample["x"].clone()]).unwrap()[0].to_f64();
+        for (x, y) in run(&network()).into_iter().zip(run(graph)) {
+            product += x * y;
+            own += x * x;
+            other += y * y;
+            off += (x - y) * (x - y);
+        }
+    }
+    (product / (own * other).sqrt(), off / own)
+}
+
+fn chosen<'r>(report: &'r AccuracyReport, layer: &str) -> Option<&'r Offer> {
+    let layer = report.layers.iter().find(|l| l.name == layer).unwrap();
+    layer.offers.iter().find(|o| o.refused.is_none())
+}
+
+#[test]
+fn a_layer_of_low_rank_is_factored_and_gates_hold_on_other_data() {
+    let (graph, report) = compress(&wanted("layer.cosine>=0.95,layer.mse<=0.01,out.cosine>=0.99"));
+    let offer = chosen(&report, "first").unwrap_or_else(|| panic!("{report:#?}"));
+    assert!(offer.name.starts_with("rank") && offer.bytes * 2 <= K * K * 4, "{offer:?}");
+    assert!(report.latency.1 < report.latency.0 && report.bytes.1 < report.bytes.0);
+    let (cosine, error) = held_out(&graph);
+    assert!(cosine >= 0.99, "{cosine}");
+    let measured = report.measured.out_mse;
+    assert!(error < 2.0 * measured && measured < 2.0 * error, "{error} against {measured}");
+}
+
+#[test]
+fn gates_that_nothing_keeps_leave_the_graph_exact() {
+    let (graph, report) = compress(&wanted("layer.mse<=0.000000001"));
+    assert!(report.rounds.is_empty() && report.measured == Measured::EQUAL);
+    let (exact, _) = passes::egraph::explain(
+        &passes::run(&passes::CANONICALISE, &network(), &passes::Options::default()).unwrap(),
+        &passes::Options::default(),
+    )
+    .unwrap();
+    let print = |graph: &Graph| {
+        let graph = passes::run(&passes::CLEAN_UP, graph, &passes::Options::default()).unwrap();
+        autoglm_ir::text::print(&graph)
+    };
+    assert_eq!(print(&graph), print(&exact));
+}
+
+#[test]
+fn layers_may_be_kept_and_kinds_left_out() {
+    let mut accuracy = wanted("out.cosine>=0.5");
+    accuracy.keep = vec!["fir*".into()];
+    let (_, report) = compress(&accuracy);
+    assert!(report.layers[0].none.as_deref().unwrap().contains("fir*"), "{report:#?}");
+    accuracy.keep.clear();
+    accuracy.low_rank = false;
+    let (_, report) = compress(&accuracy);
+    assert!(report.layers.iter().flat_map(|l| &l.offers).all(|o| o.kind == Kind::Sparse));
+}
+
+#[test]
+fn sparse_weights_have_their_pattern_and_loose_gates_take_them() {
+    let mut accuracy = wanted("out.cosine>=0.6");
+    accuracy.low_rank = false;
+    let (graph, report) = compress(&accuracy);
+    let offer = chosen(&report, "second").unwrap_or_else(|| panic!("{report:#?}"));
+    assert!(offer.name.contains("2:4"), "{offer:?}");
+    assert!(held_out(&graph).0 >= 0.6);
+    // The first layer, of low rank, cannot do without half of its elements.
+    assert!(report.bytes.1 < 0.8 * report.bytes.0, "{:?}", report.bytes);
+}
+
+#[test]
+fn the_same_request_gives_the_same_graph() {
+    let accuracy = wanted("out.cosine>=0.9");
+    let bits = |graph: &Graph| {
+        let consts = graph.consts.iter().map(|c| format!("{:?}", c.data)).collect::<Vec<_>>();
+        (autoglm_ir::text::print(graph), consts)
+    };
+    assert_eq!(bits(&compress(&accuracy).0), bits(&compress(&accuracy).0));
+}
+
+#[test]
+fn samples_must_fit_the_model() {
+    let graph = passes::run(&passes::CANONICALISE, &network(), &passes::Options::default()).unwrap();
+    let mut accuracy = wanted("out.cosine>=0.9");
+    let refuse = |accuracy: &Accuracy| optimise(&graph, &passes::Options::default(), accuracy).err().unwrap();
+    accuracy.samples[0] = Sample::new();
+    assert!(refuse(&accuracy).contains("the first sample has no `x`"));
+    accuracy.samples[0].insert("x".into(), Tensor::floats(DType::F32, vec![2, 3], vec![0.0; 6]));
+    assert!(refuse(&accuracy).contains("the first sample: "), "{}", refuse(&accuracy));
+    accuracy.samples.clear();
+    assert!(refuse(&accuracy).contains("no calibration samples"));
+}
+
+#[test]
+fn patterns_match_whole_names() {
+    for (pattern, name, does) in [
+        ("/fc/MatMul", "/fc/MatMul", true),
+        ("/fc/MatMul", "/fc/MatMul_1", false),
+        ("*", "", true),
+        ("/layer.*/fc*", "/layer.10/fc/MatMul", true),
+        ("/layer.*/fc*", "/layer.10/qkv/MatMul", false),
+        ("*MatMul", "/MatMul/MatMul", true),
+        ("a*a", "a", false),
+    ] {
+        assert_eq!(matches(pattern, name), does, "{pattern} {name}");
+    }
+}

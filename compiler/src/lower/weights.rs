@@ -1,0 +1,158 @@
+//! Constant weights in the layouts of the kernels, without the zeros that kernels can leave out.
+
+use super::matmul::{f32s, store_f32};
+use super::{Failure, Lowering};
+use autoglm_ir::sparsity::Zeros;
+use autoglm_ir::{ConstId, DType, Tensor};
+use autoglm_runtime::cpu::pack::{self, ConvWeights};
+use autoglm_runtime::cpu::sparse::{SparseMatrix, pack_sparse_b, pack_sparse_conv};
+use autoglm_runtime::program::{self as rt, Sparsity};
+
+/// Share of the rows of a panel up to which it pays to leave out the others.
+const USEFUL: f64 = 0.75;
+/// Weights of fewer elements are not worth a second operand.
+const ELEMENTS_MIN: usize = 2048;
+
+/// A constant weight and the zeros in it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WeightZeros {
+    /// ONNX node that uses it first.
+    pub node: String,
+    /// Rows and columns as a matrix.
+    pub extents: [usize; 2],
+    /// Its zeros.
+    pub zeros: Zeros,
+    /// How it could be stored without them; none if only densely.
+    pub pattern: Option<Sparsity>,
+    /// Bytes of it, dense and in that pattern.
+    pub bytes: [usize; 2],
+}
+
+/// A packed weight.
+#[derive(Clone, Copy)]
+pub(super) struct Packed {
+    values: rt::ValueId,
+    codes: Option<rt::ValueId>,
+    pub(super) sparsity: Option<Sparsity>,
+}
+
+impl Packed {
+    /// The arguments of a step that are the weight.
+    pub(super) fn args(&self) -> impl Iterator<Item = rt::ValueId> + use<> {
+        std::iter::once(self.values).chain(self.codes)
+    }
+}
+
+/// The second factor [k,n] of a product.
+pub(super) fn product(cx: &mut Lowering<'_>, id: ConstId) -> Result<Packed, Failure> {
+    cx.packed(id, 0, |cx, tensor| {
+        let (source, rank) = (f32s(&tensor.data), tensor.shape.len());
+        let (k, n) = (tensor.shape[rank - 2], tensor.shape[rank - 1]);
+        if let Some(sparsity) = pattern(cx, &source, [1, k, n]) {
+            let matrix = SparseMatrix::product(sparsity, k, n);
+            return sparse_form(&matrix, |values, codes| {
+                pack_sparse_b(&source, &matrix, [n, 1], values, codes).map_err(|e| e.to_string())
+            });
+        }
+        let mut packed = vec![0f32; pack::packed_gemm_len(k, n).ok_or_else(|| too_large(tensor))?];
+        pack::pack_gemm_b(&source, k, n, n, 1, &mut packed).map_err(|e| Failure::Invalid(e.to_string()))?;
+        Ok(Form { values: packed, codes: None })
+    })
+}
+
+/// The weight [m,c/groups,kh,kw] of a channels-last convolution.
+pub(super) fn convolution(cx: &mut Lowering<'_>, id: ConstId, groups: usize) -> Result<Packed, Failure> {
+    cx.packed(id, groups, |cx, weight| {
+        let &[m, per_group, kh, kw] = weight.shape.as_slice() else {
+            return Err(Failure::Invalid(format!("a weight of rank {}", weight.shape.len())));
+        };
+        let source = f32s(&weight.data);
+        let shape = ConvWeights { m, c: per_group, kernel: [kh, kw], groups };
+        let pattern = if groups == 1 { pattern_of_taps(cx, &source, &shape) } else { None };
+        if let Some(sparsity) = pattern {
+            let matrix = SparseMatrix::conv(sparsity, &shape).map_err(|e| Failure::Invalid(e.to_string()))?;
+            return sparse_form(&matrix, |values, codes| {
+                pack_sparse_conv(&source, &shape, sparsity, values, codes).map_err(|e| e.to_string())
+            });
+        }
+        let mut packed = vec![0f32; pack::packed_conv_len(&shape).ok_or_else(|| too_large(weight))?];
+        pack::pack_conv(&source, &shape, &mut packed).map_err(|e| Failure::Invalid(e.to_string()))?;
+        Ok(Form { values: packed, codes: None })
+    })
+}
+
+/// What is stored of a weight.
+pub(super) struct Form {
+    values: Vec<f32>,
+    codes: Option<(Vec<u32>, Sparsity)>,
+}
+
+impl Form {
+    /// Stores it in the weights section.
+    pub(super) fn store(self, cx: &mut Lowering<'_>) -> Result<Packed, Failure> {
+        let values = store_f32(cx, &self.values)?;
+        let Some((codes, sparsity)) = self.codes else {
+            return Ok(Packed { values, codes: None, sparsity: None });
+        };
+        let bytes: Vec<u8> = codes.iter().flat_map(|code| code.to_le_bytes()).collect();
+        let codes = cx.store(DType::U32, &[codes.len().into()], &bytes)?;
+        Ok(Packed { values, codes: Some(codes), sparsity: Some(sparsity) })
+    }
+}
+
+fn sparse_form(
+    matrix: &SparseMatrix,
+    pack: impl FnOnce(&mut [f32], &mut [u32]) -> Result<(), String>,
+) -> Result<Form, Failure> {
+    let length = |len: Result<usize, _>| {
+        len.map_err(|e: autoglm_runtime::cpu::kernels::KernelError| Failure::Unsupported(e.to_string()))
+    };
+    let mut values = vec![0f32; length(matrix.values_len())?];
+    let mut codes = vec![0u32; length(matrix.codes_len())?];
+    pack(&mut values, &mut codes)?;
+    Ok(Form { values, codes: Some((codes, matrix.sparsity)) })
+}
+
+/// The pattern in which a row-major matrix of `taps` runs of `depth` rows is stored, if it is worth it. What was found is
+/// noted for the report.
+fn pattern(cx: &mut Lowering<'_>, source: &[f32], [taps, depth, n]: [usize; 3]) -> Option<Sparsity> {
+    if source.len() < ELEMENTS_MIN {
+        return None;
+    }
+    let zeros = Zeros::of(source, n, depth);
+    let size = |v: usize| u8::try_from(v).unwrap_or(u8::MAX);
+    let pattern = match zeros.panels {
+        (kept, of) if zeros.rows() <= USEFUL => Some(Sparsity::Panels { kept: size(kept), of: size(of) }),
+        _ => zeros.two_four.then_some(Sparsity::Columns),
+    };
+    let dense = source.len() * 4;
+    let stored = pattern.and_then(|sparsity| {
+        let matrix = SparseMatrix { sparsity, count: 1, taps, depth, n };
+        Some(4 * matrix.values_len().ok()?.checked_add(matrix.codes_len().ok()?)?)
+    });
+    cx.zeros.push(WeightZeros {
+        node: cx.loc.clone(),
+        extents: [taps * depth, n],
+        zeros,
+        pattern,
+        bytes: [dense, stored.unwrap_or(dense)],
+    });
+    pattern.filter(|_| cx.options.sparse)
+}
+
+/// The same for a convolution without groups.
+fn pattern_of_taps(cx: &mut Lowering<'_>, source: &[f32], shape: &ConvWeights) -> Option<Sparsity> {
+    let taps = shape.kernel[0] * shape.kernel[1];
+    let (m, c) = (shape.m, shape.c);
+    if source.len() != taps * c * m {
+        return None;
+    }
+    // Rows run over taps, then channels.
+    let at = |row: usize, column: usize| source[(column * c + row % c) * taps + row / c];
+    let rows: Vec<f32> = (0..taps * c).flat_map(|row| (0..m).map(move |column| at(row, column))).collect();
+    pattern(cx, &rows, [taps, c, m])
+}
+
+fn too_large(weight: &Tensor) -> Failure {
+    Failure::Unsupported(format!("a weight of {:?} overflows", weight.shape))
+}

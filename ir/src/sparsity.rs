@@ -1,0 +1,128 @@
+//! Zeros in weights, and whether they form a pattern that a kernel can leave out.
+//!
+//! A weight is seen as a matrix [k,n]: products run along k. It is one run of rows for each tap of a convolution's kernel, 1
+//! for a product; groups of rows do not cross runs. Columns are taken in panels of 32.
+
+/// Rows of a group of the 2:4 pattern (Mishra et al., "Accelerating Sparse Deep Neural Networks", 2021).
+pub const GROUP: usize = 4;
+/// Rows of such a group that are kept.
+pub const KEPT: usize = 2;
+/// Columns that share a pattern where it is vector-wise.
+pub const PANEL: usize = 32;
+/// Rows of the groups that a panel may have its rows kept of.
+const GROUPS: [usize; 3] = [4, 8, 16];
+const LARGEST: usize = 16;
+
+/// The zeros of a matrix.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Zeros {
+    /// Share of the elements that are not zero.
+    pub density: f64,
+    /// How many rows of how many a panel of columns needs at most: of the sizes of groups that kernels have, the one with
+    /// the least share.
+    pub panels: (usize, usize),
+    /// Whether each column has at most 2 elements in each group of 4 rows.
+    pub two_four: bool,
+}
+
+impl Zeros {
+    /// Nothing is zero.
+    pub const NONE: Zeros = Zeros { density: 1.0, panels: (4, 4), two_four: false };
+
+    /// Share of the rows that panels keep.
+    pub fn rows(&self) -> f64 {
+        self.panels.0 as f64 / self.panels.1 as f64
+    }
+
+    /// The zeros of a row-major matrix of `n` columns, made of runs of `depth` rows; -0 counts as zero.
+    pub fn of(weight: &[f32], n: usize, depth: usize) -> Zeros {
+        if weight.is_empty() || n == 0 || depth == 0 {
+            return Zeros::NONE;
+        }
+        let mut nonzero = 0usize;
+        let mut two_four = true;
+        let mut most = [0u32; GROUPS.len()];
+        let mut columns = vec![0u8; n];
+        let mut needed = vec![0u32; n.div_ceil(PANEL)];
+        for group in weight.chunks(depth * n).flat_map(|run| run.chunks(LARGEST * n)) {
+            needed.fill(0);
+            for (i, row) in group.chunks_exact(n).enumerate() {
+                if i % GROUP == 0 {
+                    columns.fill(0);
+                }
+                for ((elements, counts), needed) in
+                    row.chunks(PANEL).zip(columns.chunks_mut(PANEL)).zip(&mut needed)
+                {
+                    let mut any = 0usize;
+                    for (x, count) in elements.iter().zip(counts) {
+                        let is = u8::from(*x != 0.0);
+                        *count += is;
+                        any += usize::from(is);
+                    }
+                    nonzero += any;
+                    *needed |= u32::from(any > 0) << i;
+                }
+                two_four = two_four && columns.iter().all(|count| usize::from(*count) <= KEPT);
+            }
+            for (most, of) in most.iter_mut().zip(GROUPS) {
+                let window = |bits: u32, at: usize| (bits >> at & ((1 << of) - 1)).count_ones();
+                let largest =
+                    needed.iter().flat_map(|bits| (0..LARGEST).step_by(of).map(|at| window(*bits, at)));
+                *most = (*most).max(largest.max().unwrap_or(0));
+            }
+        }
+        let share = |(kept, of): &(usize, usize)| *kept as f64 / *of as f64;
+        let panels = most.iter().zip(GROUPS).map(|(kept, of)| (*kept as usize, of));
+        let panels = panels.min_by(|a, b| share(a).total_cmp(&share(b))).unwrap_or(Zeros::NONE.panels);
+        Zeros {
+            density: nonzero as f64 / weight.len() as f64,
+            // A panel stores at least one row of each group.
+            panels: (panels.0.max(1), panels.1),
+            two_four,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matrix(k: usize, n: usize, is: impl Fn(usize, usize) -> bool) -> Vec<f32> {
+        (0..k * n).map(|at| f32::from(u8::from(is(at / n, at % n)))).collect()
+    }
+
+    #[test]
+    fn patterns_are_told_apart() {
+        assert_eq!(Zeros::of(&matrix(8, 40, |_, _| true), 40, 8), Zeros::NONE);
+        // Rows 1 and 2 of each group in every column.
+        let vector = matrix(8, 40, |i, _| matches!(i % 4, 1 | 2));
+        assert_eq!(Zeros::of(&vector, 40, 8), Zeros { density: 0.5, panels: (2, 4), two_four: true });
+        // Another pair of rows in each column.
+        let columns = matrix(8, 40, |i, j| (i + j) % 4 < 2);
+        assert_eq!(Zeros::of(&columns, 40, 8), Zeros { density: 0.5, panels: (4, 4), two_four: true });
+        // Blocks of 8 rows in turn: half of the rows of every 16, and all 4 of some groups of 4.
+        let blocks = matrix(32, 64, |i, j| (i / 8 + j / 32) % 2 == 0);
+        assert_eq!(Zeros::of(&blocks, 64, 32), Zeros { density: 0.5, panels: (8, 16), two_four: false });
+    }
+
+    #[test]
+    fn a_single_element_too_many_breaks_a_pattern() {
+        let mut weight = matrix(8, 40, |i, _| i % 4 < 2);
+        weight[3 * 40 + 39] = -0.0;
+        assert_eq!(Zeros::of(&weight, 40, 8).panels, (2, 4));
+        weight[3 * 40 + 39] = 1e-30;
+        let zeros = Zeros::of(&weight, 40, 8);
+        assert_eq!((zeros.panels, zeros.two_four), ((5, 8), false));
+    }
+
+    #[test]
+    fn groups_do_not_cross_runs() {
+        // Runs of 6 rows of which the first two of each four are kept: as one run they would not fit.
+        let weight = matrix(12, 33, |i, _| i % 6 % 4 < 2);
+        let zeros = Zeros::of(&weight, 33, 6);
+        assert_eq!((zeros.panels, zeros.two_four), ((2, 4), true));
+        assert!(!Zeros::of(&weight, 33, 12).two_four);
+        assert_eq!(Zeros::of(&[], 0, 0), Zeros::NONE);
+        assert_eq!(Zeros::of(&[0.0; 64], 32, 2).panels.0, 1);
+    }
+}
