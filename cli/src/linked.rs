@@ -135,7 +135,7 @@ impl Backend for Linked {
                     .unwrap_or_else(|| CliError::new(codes::IR_TEXT, Exit::Invalid, "invalid graph")));
             }
             for name in pass_names {
-                let known: Vec<&str> = passes::PIPELINE.iter().map(|p| p.name).collect();
+                let known: Vec<&str> = passes::all().map(|p| p.name).collect();
                 let pass =
                     passes::by_name(name).ok_or_else(|| crate::spec::unknown_name("pass", name, &known))?;
                 graph = passes::run(pass, &graph, &passes::Options::default())

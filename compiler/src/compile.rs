@@ -21,11 +21,12 @@ pub struct CompileOptions {
     pub import: ImportOptions,
     /// What the passes may do.
     pub passes: passes::Options,
-    /// Whether to run the passes at all.
+    /// Whether to optimise. If not, only [`passes::BASELINE`] runs, every ONNX node keeps a step of its own and every result
+    /// has memory of its own: the same kernels in the same layout, and nothing else.
     pub optimise: bool,
     /// Every value with an ONNX name becomes an output, and no pass runs, as passes remove names.
     pub taps: bool,
-    /// The passes, in order.
+    /// The passes of an optimising compile, in order.
     pub pipeline: &'static [&'static passes::Pass],
 }
 
@@ -87,15 +88,16 @@ pub fn compile(
     let (graph, warnings) = frontend(model, options, &mut clock, observer)?;
     let imported_nodes = graph.nodes.len();
     let mut explanation = None;
-    let graph = if options.taps {
-        with_taps(graph)
-    } else if options.optimise {
-        optimise(graph, options, &mut clock, observer, &mut explanation)?
+    let (graph, how) = if options.taps {
+        (with_taps(graph), lower::Options::PLAIN)
     } else {
-        graph
+        let (pipeline, how) = match options.optimise {
+            true => (options.pipeline, lower::Options::FAST),
+            false => (passes::BASELINE, lower::Options::BASELINE),
+        };
+        (run_passes(pipeline, graph, options, &mut clock, observer, &mut explanation)?, how)
     };
     let mut sink = Sink { writer };
-    let how = if options.optimise && !options.taps { lower::Options::FAST } else { lower::Options::PLAIN };
     let (program, names) = lower_named(&graph, how, &mut sink)
         .map_err(|errors| errors.iter().map(diagnostic).collect::<Vec<_>>())?;
     clock.lap("lower", None);
@@ -140,8 +142,9 @@ fn with_taps(mut graph: Graph) -> Graph {
     graph
 }
 
-/// All passes in order.
-fn optimise(
+/// Passes in order.
+fn run_passes(
+    pipeline: &[&'static passes::Pass],
     graph: Graph,
     options: &CompileOptions,
     clock: &mut Clock,
@@ -156,7 +159,7 @@ fn optimise(
         }
         clock.skip();
     };
-    passes::run_all(options.pipeline, graph, &options.passes, &mut step).map_err(|e| vec![bug(e.to_string())])
+    passes::run_all(pipeline, graph, &options.passes, &mut step).map_err(|e| vec![bug(e.to_string())])
 }
 
 fn bug(message: String) -> Diagnostic {
@@ -257,8 +260,9 @@ mod tests {
 
     #[test]
     fn a_pass_that_fails_is_a_bug() {
+        let options = CompileOptions::default();
         let result =
-            optimise(broken(), &CompileOptions::default(), &mut Clock::new(), &mut |_, _| {}, &mut None);
+            run_passes(options.pipeline, broken(), &options, &mut Clock::new(), &mut |_, _| {}, &mut None);
         let problems = result.map(|_| ()).unwrap_err();
         assert_eq!((problems[0].code, problems[0].class), (codes::PASS, Class::Internal));
     }
