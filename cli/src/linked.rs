@@ -10,6 +10,7 @@ use crate::backend::{
 };
 use crate::codes;
 use crate::error::{CliError, Exit};
+use crate::peak::rss_peak_kb;
 use crate::spec::Limit;
 use autoglm_compiler::compile::{CompileOptions, compile};
 use autoglm_compiler::diag::{Class, Diagnostic, Severity};
@@ -40,7 +41,9 @@ impl Backend for Linked {
         let mut texts = Vec::new();
         let mut before = Vec::new();
         let mut canonical = None;
+        let mut peaks = Vec::new();
         let mut keep = |name: &'static str, graph: &Graph| {
+            peaks.push((name, rss_peak_kb()));
             if name == passes::CANONICALISE.name && request.egraph.is_some() {
                 canonical = Some(graph.clone());
             }
@@ -58,9 +61,11 @@ impl Backend for Linked {
         };
         let writer = writer.map_err(|e| engine_error(&e))?;
         let (_, report) = compile(&mut model, &options, writer, &mut keep).map_err(|e| all(&e))?;
+        peaks.extend(report.phases.last().map(|last| (last.name, rss_peak_kb())));
         let phase = |phase: &autoglm_compiler::compile::Phase| {
             let ir = texts.iter().find(|(n, _)| *n == phase.name).map(|(_, text)| text.clone());
-            Phase { name: phase.name.into(), time: phase.time, nodes: phase.nodes, ir }
+            let rss_peak_kb = peaks.iter().find(|(n, _)| *n == phase.name).and_then(|(_, peak)| *peak);
+            Phase { name: phase.name.into(), time: phase.time, nodes: phase.nodes, ir, rss_peak_kb }
         };
         Ok(Compiled {
             phases: report.phases.iter().map(phase).collect(),

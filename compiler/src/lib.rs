@@ -3,6 +3,7 @@
 
 pub mod codes;
 pub mod compile;
+pub mod costs;
 pub mod diag;
 pub mod import;
 pub mod lower;

@@ -15,6 +15,7 @@ mod simplify;
 
 use autoglm_ir::Graph;
 use autoglm_ir::budget::FoldLimits;
+use std::sync::Arc;
 
 use emitter::Keep;
 pub use emitter::{Emitter, live_nodes};
@@ -27,6 +28,8 @@ pub struct Options {
     pub fold: FoldLimits,
     /// Only rules that leave every result bit for bit as it was.
     pub strict: bool,
+    /// Measured times of kernels; without them the optimiser goes by a roofline.
+    pub costs: Option<Arc<egraph::CostTable>>,
 }
 
 /// A pass.

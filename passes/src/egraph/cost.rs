@@ -1,45 +1,126 @@
-//! What a node costs, in nanoseconds on the reference machine (one core, AVX2): a roofline over arithmetic and bytes.
+//! What a node costs, in nanoseconds on the reference machine: measured times of kernels where there is a table of them, a
+//! roofline over arithmetic and bytes elsewhere.
 
+use super::table::{CostTable, Kernel};
 use autoglm_ir::egraph::{EGraph, ENode};
 use autoglm_ir::op::{Fusion, InferCx, TensorType};
-use autoglm_ir::{Dim, OpId};
+use autoglm_ir::{DType, Dim, OpId};
 use std::cell::RefCell;
+use std::sync::Arc;
 
 /// Rates of a machine, and the sizes at which symbolic graphs are compared.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CostModel {
-    /// Arithmetic operations a nanosecond in contractions.
+    /// Arithmetic operations a nanosecond of one thread in contractions.
     pub flops: f64,
-    /// Bytes a nanosecond that loops over tensors in cache read and write.
+    /// Bytes a nanosecond that loops over tensors in cache read and write, on one thread.
     pub bytes: f64,
     /// Nanoseconds a step costs before it does anything.
     pub step: f64,
-    /// Nanoseconds an element of a transcendental function takes.
+    /// Nanoseconds an element of a transcendental function takes on one thread.
     pub transcendental: f64,
     /// The value that symbols have.
     pub symbol: i64,
+    /// Threads of a run.
+    pub threads: u32,
+    /// Measured times.
+    pub table: Option<Arc<CostTable>>,
 }
 
 impl Default for CostModel {
-    /// Packed GEMM at 80 % of an AVX2 core's peak, TileIR loops in L2.
+    /// Packed GEMM at 80 % of an AVX2 core's peak, TileIR loops in L2; nothing measured.
     fn default() -> CostModel {
-        CostModel { flops: 80.0, bytes: 16.0, step: 500.0, transcendental: 0.8, symbol: 128 }
+        CostModel {
+            flops: 80.0,
+            bytes: 16.0,
+            step: 500.0,
+            transcendental: 0.8,
+            symbol: 128,
+            threads: 1,
+            table: None,
+        }
     }
 }
 
+/// An operator with the types of its arguments and results.
+struct Node<'n> {
+    op: OpId,
+    cx: &'n InferCx<'n>,
+    out: &'n TensorType,
+    /// Whether each argument is a constant.
+    constant: &'n dyn Fn(usize) -> bool,
+}
+
 impl CostModel {
+    /// The default rates with a table of measured times.
+    pub fn with_table(table: Option<Arc<CostTable>>) -> CostModel {
+        CostModel { table, ..CostModel::default() }
+    }
+
     /// The value of an extent at the profile point.
     fn size(&self, dim: &Dim) -> f64 {
         let symbol = |name: &str| Some(if name.contains('@') { 1 } else { self.symbol });
         dim.eval(&symbol).map_or(self.symbol as f64, |v| v.max(0) as f64)
     }
 
+    fn product(&self, dims: &[Dim]) -> f64 {
+        dims.iter().map(|d| self.size(d)).product()
+    }
+
     fn elements(&self, ty: &TensorType) -> f64 {
-        ty.shape.iter().map(|d| self.size(d)).product()
+        self.product(&ty.shape)
     }
 
     fn tensor_bytes(&self, ty: &TensorType) -> f64 {
         self.elements(ty) * ty.dtype.size() as f64
+    }
+
+    /// Nanoseconds of a kernel for extents of at least 1, one for each of its axes. More of any of them never takes less
+    /// time. Below what was measured the time is that of the least work that was; beyond it the time grows by the
+    /// roofline's arithmetic and bytes, at the efficiency of the most work that was; where nothing was measured it is the
+    /// roofline.
+    pub fn predict(&self, kernel: Kernel, at: &[f64]) -> f64 {
+        let at: Vec<f64> = at.iter().map(|x| x.max(1.0)).collect();
+        let table = self.table.as_deref();
+        let known = table.and_then(|table| {
+            Some((table.nearest(kernel, self.threads, &at)?, table.largest(kernel, self.threads)?))
+        });
+        let Some(((ns, near), (most, top))) = known else { return self.roofline(kernel, &at) };
+        if near.iter().zip(&at).all(|(near, x)| near >= x) {
+            return ns;
+        }
+        let beyond: Vec<f64> = near.iter().zip(&at).map(|(near, x)| near.max(*x)).collect();
+        let sum = |at: &[f64]| {
+            let (arithmetic, bytes) = self.work(kernel, at);
+            arithmetic + bytes
+        };
+        ns + most / self.roofline(kernel, &top) * (sum(&beyond) - sum(&near))
+    }
+
+    /// Nanoseconds of a kernel by its arithmetic and the bytes that it moves.
+    pub fn roofline(&self, kernel: Kernel, at: &[f64]) -> f64 {
+        let (arithmetic, bytes) = self.work(kernel, at);
+        self.step + arithmetic.max(bytes)
+    }
+
+    /// Nanoseconds that the arithmetic of a kernel takes at least, and its bytes.
+    fn work(&self, kernel: Kernel, at: &[f64]) -> (f64, f64) {
+        let heads = Kernel::HEADS as f64;
+        let (operations, bytes) = match (kernel, at) {
+            (Kernel::Gemm | Kernel::Product, [m, k, n]) => (2.0 * m * k * n, 4.0 * (m * k + k * n)),
+            (Kernel::Conv, [w, p, c, m]) => (2.0 * w * p * c * m, 4.0 * (p * c + w * c * m)),
+            (Kernel::Depthwise, [w, p, c]) => (2.0 * w * p * c, 4.0 * (p * c + w * c)),
+            (Kernel::Attention, [s, t, d]) => (4.0 * heads * s * t * d, 4.0 * heads * (s * d + 2.0 * t * d)),
+            (Kernel::Reduce, [rows, cols]) => (0.0, 4.0 * rows * cols),
+            (_, [rows, cols]) => (0.0, 8.0 * rows * cols),
+            (Kernel::Transcendental, [elements]) => {
+                (elements * self.transcendental * self.flops, 8.0 * elements)
+            }
+            (Kernel::Map, [bytes]) => (0.0, *bytes),
+            _ => (0.0, 0.0),
+        };
+        let threads = f64::from(self.threads.max(1));
+        (operations / self.flops / threads, bytes / self.bytes / threads)
     }
 
     /// Cost of a node of an e-graph; constants, inputs and attributes are free.
@@ -49,7 +130,14 @@ impl CostModel {
         let (Some(args), Some(attrs)) = (args, egraph[children[0]].data.attrs()) else { return self.step };
         let cx = InferCx { args: &args, attrs, guards: RefCell::default() };
         let Ok(outs) = (op.def().infer)(&cx) else { return f64::INFINITY };
+        let constant = |i: usize| children.get(i + 1).is_some_and(|c| egraph[*c].data.constant.is_some());
         let written: f64 = outs.iter().map(|t| self.tensor_bytes(t)).sum();
+        if let Some(out) = outs.first().filter(|out| self.table.is_some() && out.dtype == DType::F32) {
+            let node = Node { op: *op, cx: &cx, out, constant: &constant };
+            if let Some(ns) = self.measured(&node) {
+                return ns;
+            }
+        }
         let read: f64 = args.iter().map(|t| self.tensor_bytes(t)).sum();
         let work = outs.first().map_or(0.0, |out| self.size(&(op.def().work)(&cx, out).flops));
         match op.def().class {
@@ -69,6 +157,101 @@ impl CostModel {
             Fusion::Movement if op.name() == "transpose" => 1.0 + 0.05 * written / self.bytes,
             _ => self.step + (read + written) / self.bytes + work / self.flops,
         }
+    }
+
+    /// Cost by the measured kernels, of an operator that one of them computes.
+    fn measured(&self, node: &Node<'_>) -> Option<f64> {
+        let (out, args) = (node.out, node.cx.args);
+        let arg = |i: usize| args.get(i).map(|ty| ty.shape.as_slice());
+        let elements = self.elements(out);
+        match node.op.def().class {
+            Fusion::Elementwise => {
+                // A loop that joins its neighbours has no step of its own.
+                let step = self.predict(Kernel::Step, &[]);
+                let alone = |kernel, x| (self.predict(kernel, &[x]) - step).max(0.0);
+                let curve =
+                    if transcendental(node.op) { alone(Kernel::Transcendental, elements) } else { 0.0 };
+                let stream = alone(Kernel::Map, self.tensor_bytes(out)).max(0.02 * elements);
+                return Some(0.1 * step + stream + curve);
+            }
+            Fusion::Movement if matches!(node.op.name(), "reshape" | "slice" | "expand" | "transpose") => {
+                return None;
+            }
+            _ => {}
+        }
+        match node.op.name() {
+            // What is said to be a weight is preferred over what merely is one.
+            "matmul" => Some(self.matmul(node)? + 0.1 * self.step),
+            "linear" => self.matmul(node),
+            "conv" => self.conv(node),
+            "attention" => {
+                let ([b, h, s, d], [_, _, t, _]) = (arg(0)?, arg(1)?) else { return None };
+                let at = [self.size(s), self.size(t), self.size(d)];
+                let heads = self.size(b) * self.size(h) / Kernel::HEADS as f64;
+                Some(self.times(heads, self.predict(Kernel::Attention, &at)))
+            }
+            "softmax" | "layer_norm" => {
+                let cols = self.size(out.shape.last()?);
+                let kernel = if node.op.name() == "softmax" { Kernel::Softmax } else { Kernel::LayerNorm };
+                Some(self.predict(kernel, &[elements / cols.max(1.0), cols]))
+            }
+            name if name.starts_with("reduce_") => {
+                let folded = self.product(arg(0)?) / elements.max(1.0);
+                Some(self.predict(Kernel::Reduce, &[elements, folded]))
+            }
+            "gather" => {
+                let cols = arg(0)?.last().map_or(1.0, |d| self.size(d)).max(1.0);
+                Some(self.predict(Kernel::Gather, &[elements / cols, cols]))
+            }
+            _ => {
+                let read: f64 = args.iter().map(|ty| self.tensor_bytes(ty)).sum();
+                let work = self.size(&(node.op.def().work)(node.cx, out).flops);
+                Some(self.predict(Kernel::Map, &[read + self.tensor_bytes(out)]) + work / self.flops)
+            }
+        }
+    }
+
+    /// A kernel several times within one step.
+    fn times(&self, count: f64, ns: f64) -> f64 {
+        let step = self.predict(Kernel::Step, &[]);
+        // The overhead of a step is paid once, but some of it is in every product.
+        step + count * (ns - step).max(0.25 * ns)
+    }
+
+    fn matmul(&self, node: &Node<'_>) -> Option<f64> {
+        let (a, b) = (node.cx.args.first()?, node.cx.args.get(1)?);
+        let ([rows @ .., k], [lead @ .., _, n]) = (a.shape.as_slice(), b.shape.as_slice()) else {
+            return None;
+        };
+        let (k, n) = (self.size(k), self.size(n));
+        let single = lead.iter().all(|d| d.is(1));
+        let all_rows = self.elements(node.out) / n.max(1.0);
+        if single {
+            let kernel = if (node.constant)(1) { Kernel::Gemm } else { Kernel::Product };
+            return Some(self.predict(kernel, &[all_rows, k, n]));
+        }
+        let m = rows.last().map_or(1.0, |m| self.size(m)).max(1.0);
+        Some(self.times(all_rows / m, self.predict(Kernel::Product, &[m, k, n])))
+    }
+
+    fn conv(&self, node: &Node<'_>) -> Option<f64> {
+        let weight = node.cx.args.get(1)?;
+        let ([m, inputs, window @ ..], [batch, _, image @ ..]) =
+            (weight.shape.as_slice(), node.out.shape.as_slice())
+        else {
+            return None;
+        };
+        if image.len() != 2 || !(node.constant)(1) || !node.cx.attrs.str("layout").is_empty() {
+            return None;
+        }
+        let groups = node.cx.attrs.int("groups").max(1) as f64;
+        let (m, inputs, window) = (self.size(m), self.size(inputs), self.product(window));
+        let pixels = self.size(batch) * self.product(image);
+        if inputs == 1.0 && m == groups {
+            return Some(self.predict(Kernel::Depthwise, &[window, pixels, m]));
+        }
+        let one = self.predict(Kernel::Conv, &[window, pixels, inputs, m / groups]);
+        Some(if groups > 1.0 { self.times(groups, one) } else { one })
     }
 }
 
@@ -90,4 +273,32 @@ fn transcendental(op: OpId) -> bool {
             | "reciprocal"
             | "sqrt"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beyond_the_table_the_time_grows_as_the_roofline() {
+        let table = "map f32 1 1000 900\nmap f32 1 4000 2000\n";
+        let model = CostModel::with_table(Some(Arc::new(CostTable::parse(table).unwrap())));
+        let roofline = CostModel::default();
+        let at = |x| model.predict(Kernel::Map, &[x]);
+        let line = |x| roofline.predict(Kernel::Map, &[x]);
+        assert_eq!((at(1000.0), at(4000.0)), (900.0, 2000.0));
+        let efficiency = 2000.0 / line(4000.0);
+        assert_eq!(at(64000.0), 2000.0 + efficiency * (line(64000.0) - line(4000.0)));
+        assert_eq!((at(0.0), at(999.0)), (900.0, 900.0));
+        let mut last = 0.0;
+        for i in 0..400 {
+            let next = at(f64::from(i) * 20.0);
+            assert!(next >= last, "{i}");
+            last = next;
+        }
+        assert_eq!(
+            model.predict(Kernel::Softmax, &[4.0, 8.0]),
+            roofline.predict(Kernel::Softmax, &[4.0, 8.0])
+        );
+    }
 }

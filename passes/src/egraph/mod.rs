@@ -8,11 +8,13 @@ mod pattern;
 mod rule;
 mod saturate;
 mod show;
+mod table;
 
 pub use cost::CostModel;
 pub use rule::{Apply, Builder, Miss, Numerics, Rhs, Rule};
 pub use saturate::{Activities, Activity};
 pub use show::{Format, apply_rule, draw};
+pub use table::{CostTable, Kernel, Point};
 
 use crate::{Done, Options, rules};
 use autoglm_ir::Graph;
@@ -106,7 +108,7 @@ pub fn explain(graph: &Graph, options: &Options) -> Result<(Graph, Explanation),
         return leave(reason, said);
     }
     let mut it = start(graph, options)?;
-    let model = CostModel::default();
+    let model = CostModel::with_table(options.costs.clone());
     let Some(dag) = Dag::new(&it.egraph, &it.outputs, &model) else { return leave(TOO_MANY, said) };
     said.cost.0 = dag.best().map_or(0.0, |(_, cost)| cost);
     let rules = apply_all(&mut it, rules_for(options), &mut said.activities)?;
