@@ -175,6 +175,8 @@ pub struct Phase {
     pub nodes: Option<(usize, usize)>,
     /// The IR after it, if it was asked for.
     pub ir: Option<String>,
+    /// The largest resident set of the process up to the end of the phase, in KiB, where that is known.
+    pub rss_peak_kb: Option<u64>,
 }
 
 /// How to open an engine or model.

@@ -11,6 +11,7 @@ use crate::backend::{
 };
 use crate::codes;
 use crate::error::{CliError, Exit};
+use crate::peak::rss_peak_kb;
 use crate::spec::Limit;
 use autoglm_compiler::compile::{CompileOptions, compile};
 use autoglm_compiler::diag::{Class, Diagnostic, Severity};
@@ -45,7 +46,9 @@ impl Backend for Linked {
         let mut texts = Vec::new();
         let mut before = Vec::new();
         let mut canonical = None;
+        let mut peaks = Vec::new();
         let mut keep = |name: &'static str, graph: &Graph| {
+            peaks.push((name, rss_peak_kb()));
             if name == passes::CANONICALISE.name && request.egraph.is_some() {
                 canonical = Some(graph.clone());
             }
@@ -63,9 +66,11 @@ impl Backend for Linked {
         };
         let writer = writer.map_err(|e| engine_error(&e))?;
         let (_, report) = compile(&mut model, &options, writer, &mut keep).map_err(|e| all(&e))?;
+        peaks.extend(report.phases.last().map(|last| (last.name, rss_peak_kb())));
         let phase = |phase: &autoglm_compiler::compile::Phase| {
             let ir = texts.iter().find(|(n, _)| *n == phase.name).map(|(_, text)| text.clone());
-            Phase { name: phase.name.into(), time: phase.time, nodes: phase.nodes, ir }
+            let rss_peak_kb = peaks.iter().find(|(n, _)| *n == phase.name).and_then(|(_, peak)| *peak);
+            Phase { name: phase.name.into(), time: phase.time, nodes: phase.nodes, ir, rss_peak_kb }
         };
         Ok(Compiled {
             phases: report.phases.iter().map(phase).collect(),
@@ -141,7 +146,7 @@ impl Backend for Linked {
                     .unwrap_or_else(|| CliError::new(codes::IR_TEXT, Exit::Invalid, "invalid graph")));
             }
             for name in pass_names {
-                let known: Vec<&str> = passes::PIPELINE.iter().map(|p| p.name).collect();
+                let known: Vec<&str> = passes::all().map(|p| p.name).collect();
                 let pass =
                     passes::by_name(name).ok_or_else(|| crate::spec::unknown_name("pass", name, &known))?;
                 graph = passes::run(pass, &graph, &passes::Options::default())

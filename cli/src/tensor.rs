@@ -53,6 +53,25 @@ impl Array {
         self.bytes.is_empty()
     }
 
+    /// The tensor whose axis `i` is this one's axis `perm[i]`; `perm` names every axis once.
+    pub fn transposed(&self, perm: &[usize]) -> Array {
+        let mut strides = vec![self.elem.size(); self.dims.len()];
+        for axis in (1..self.dims.len()).rev() {
+            strides[axis - 1] = strides[axis] * self.dims[axis];
+        }
+        let dims: Vec<usize> = perm.iter().map(|axis| self.dims[*axis]).collect();
+        let mut bytes = Vec::with_capacity(self.bytes.len());
+        for i in 0..self.len() {
+            let (mut rest, mut at) = (i, 0);
+            for (extent, axis) in dims.iter().zip(perm).rev() {
+                at += rest % extent * strides[*axis];
+                rest /= extent;
+            }
+            bytes.extend_from_slice(&self.bytes[at..at + self.elem.size()]);
+        }
+        Array { elem: self.elem, dims, bytes }
+    }
+
     /// `f32[1,3,224,224]`
     pub fn describe(&self) -> String {
         describe(self.elem, &self.dims)

@@ -150,7 +150,7 @@ fn opt(text: &str) {
     for mut graph in graphs {
         let printed = autoglm_ir::text::print(&graph);
         assert!(autoglm_ir::text::parse(&printed).is_ok(), "what is printed cannot be parsed:\n{printed}");
-        for pass in passes::PIPELINE {
+        for pass in passes::all() {
             match passes::run(pass, &graph, &options) {
                 Ok(next) => graph = next,
                 Err(_) => break,

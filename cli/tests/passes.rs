@@ -45,6 +45,10 @@ fn every_phase_is_dumped_printed_and_measured() {
         assert_eq!(String::from_utf8(printed.stdout).unwrap(), text, "{name}");
         assert_eq!(phases[i]["name"], *name);
         assert!(phases[i]["ms"].as_f64().unwrap() >= 0.0);
+        // The peak so far never falls.
+        let peak = |i: usize| phases[i].get("rss_peak_kb").map(|kb| kb.as_u64().unwrap());
+        assert_eq!(peak(i).is_some(), cfg!(target_os = "linux"), "{name}");
+        assert!(i == 0 || peak(i) >= peak(i - 1), "{name}");
         let nodes = &phases[i]["nodes"];
         assert_eq!(nodes["before"], before, "{name}: {nodes}");
         before = nodes["after"].as_u64().unwrap();

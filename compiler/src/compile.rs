@@ -20,9 +20,10 @@ use std::time::{Duration, Instant};
 pub struct CompileOptions {
     /// How the model is read.
     pub import: ImportOptions,
-    /// What the passes may do.
+    /// What the passes may do. Without a cost table they go by that of the reference machine.
     pub passes: passes::Options,
-    /// Whether to run the passes at all.
+    /// Whether to optimise. If not, only [`passes::BASELINE`] runs, every ONNX node keeps a step of its own and every result
+    /// has memory of its own: the same kernels in the same layout, and nothing else.
     pub optimise: bool,
     /// Every value with an ONNX name becomes an output, and no pass runs, as passes remove names.
     pub taps: bool,
@@ -31,7 +32,7 @@ pub struct CompileOptions {
     pub sparse: bool,
     /// How far the engine may be from the model; none for an exact engine.
     pub accuracy: Option<Accuracy>,
-    /// The passes, in order.
+    /// The passes of an optimising compile, in order.
     pub pipeline: &'static [&'static passes::Pass],
 }
 
@@ -99,23 +100,24 @@ pub fn compile(
     let (graph, warnings) = frontend(model, options, &mut clock, observer)?;
     let imported_nodes = graph.nodes.len();
     let (mut explanation, mut accuracy) = (None, None);
-    let graph = match &options.accuracy {
-        _ if options.taps => with_taps(graph),
-        _ if !options.optimise => graph,
-        None => optimise(graph, options, &mut clock, observer, &mut explanation)?,
-        Some(wanted) => {
+    let options = &with_costs(options)?;
+    let fast = lower::Options { sparse: options.sparse && !options.passes.strict, ..lower::Options::FAST };
+    let (graph, how) = match &options.accuracy {
+        _ if options.taps => (with_taps(graph), lower::Options::PLAIN),
+        Some(wanted) if options.optimise => {
             let (graph, said, report) = compress(graph, options, wanted, &mut clock, observer)?;
             (explanation, accuracy) = (Some(said), Some(report));
-            graph
+            (graph, fast)
+        }
+        _ => {
+            let (pipeline, how) = match options.optimise {
+                true => (options.pipeline, fast),
+                false => (passes::BASELINE, lower::Options::BASELINE),
+            };
+            (run_passes(pipeline, graph, options, &mut clock, observer, &mut explanation)?, how)
         }
     };
     let mut sink = Sink { writer };
-    let sparse = options.sparse && !options.passes.strict;
-    let how = if options.optimise && !options.taps {
-        lower::Options { sparse, ..lower::Options::FAST }
-    } else {
-        lower::Options::PLAIN
-    };
     let Lowered { program, names, zeros } = lower_named(&graph, how, &mut sink)
         .map_err(|errors| errors.iter().map(diagnostic).collect::<Vec<_>>())?;
     clock.lap("lower", None);
@@ -137,6 +139,15 @@ pub fn compile(
         zeros,
     };
     Ok((bytes, report))
+}
+
+/// The options with the reference machine's cost table, unless they have one.
+fn with_costs(options: &CompileOptions) -> Result<CompileOptions, Vec<Diagnostic>> {
+    let mut options = options.clone();
+    if options.passes.costs.is_none() {
+        options.passes.costs = Some(crate::costs::reference().map_err(|e| vec![bug(e)])?);
+    }
+    Ok(options)
 }
 
 /// The imported graph and what the import warned about.
@@ -170,8 +181,9 @@ fn with_taps(mut graph: Graph) -> Graph {
     graph
 }
 
-/// All passes in order.
-fn optimise(
+/// Passes in order.
+fn run_passes(
+    pipeline: &[&'static passes::Pass],
     graph: Graph,
     options: &CompileOptions,
     clock: &mut Clock,
@@ -186,7 +198,7 @@ fn optimise(
         }
         clock.skip();
     };
-    passes::run_all(options.pipeline, graph, &options.passes, &mut step).map_err(|e| vec![bug(e.to_string())])
+    passes::run_all(pipeline, graph, &options.passes, &mut step).map_err(|e| vec![bug(e.to_string())])
 }
 
 /// All passes in order, with the search for a compressed graph in the place of the optimiser.
@@ -197,14 +209,7 @@ fn compress(
     clock: &mut Clock,
     observer: Observer<'_>,
 ) -> Result<(Graph, passes::egraph::Explanation, AccuracyReport), Vec<Diagnostic>> {
-    let mut watch = |step: &passes::Step<'_>| {
-        clock.lap(step.pass.name, Some((step.before.nodes.len(), step.after.nodes.len())));
-        observer(step.pass.name, step.after);
-        clock.skip();
-    };
-    let failed = |e: passes::PassError| vec![bug(e.to_string())];
-    let canonical =
-        passes::run_all(&[&passes::CANONICALISE], graph, &options.passes, &mut watch).map_err(failed)?;
+    let canonical = run_passes(&[&passes::CANONICALISE], graph, options, clock, observer, &mut None)?;
     let (graph, said, report) = accuracy::optimise(&canonical, &options.passes, wanted)
         .map_err(|e| vec![Diagnostic::error(codes::CALIBRATION, Class::Invalid, e)])?;
     let found = autoglm_ir::verify::verify(&graph);
@@ -214,12 +219,7 @@ fn compress(
     clock.lap("compress", Some((canonical.nodes.len(), graph.nodes.len())));
     observer("compress", &graph);
     clock.skip();
-    let mut watch = |step: &passes::Step<'_>| {
-        clock.lap(step.pass.name, Some((step.before.nodes.len(), step.after.nodes.len())));
-        observer(step.pass.name, step.after);
-        clock.skip();
-    };
-    let graph = passes::run_all(passes::AFTER_SEARCH, graph, &options.passes, &mut watch).map_err(failed)?;
+    let graph = run_passes(passes::AFTER_SEARCH, graph, options, clock, observer, &mut None)?;
     Ok((graph, said, report))
 }
 
@@ -332,8 +332,9 @@ mod tests {
 
     #[test]
     fn a_pass_that_fails_is_a_bug() {
+        let options = CompileOptions::default();
         let result =
-            optimise(broken(), &CompileOptions::default(), &mut Clock::new(), &mut |_, _| {}, &mut None);
+            run_passes(options.pipeline, broken(), &options, &mut Clock::new(), &mut |_, _| {}, &mut None);
         let problems = result.map(|_| ()).unwrap_err();
         assert_eq!((problems[0].code, problems[0].class), (codes::PASS, Class::Internal));
     }

@@ -5,6 +5,7 @@ pub mod accuracy;
 pub mod codegen;
 pub mod codes;
 pub mod compile;
+pub mod costs;
 pub mod diag;
 pub mod import;
 pub mod lower;

@@ -1,7 +1,7 @@
 //! One form for what can be written in many: identities, folded shapes and constants, no duplicate and no dead node.
 
 use crate::Options;
-use crate::emitter::rebuild;
+use crate::emitter::{Keep, rebuild};
 use autoglm_ir::Graph;
 
 /// Rounds after which the graph no longer changes in practice; more only cost time.
@@ -22,7 +22,7 @@ pub(crate) fn run(graph: &Graph, options: &Options) -> Result<Graph, String> {
 }
 
 fn once(graph: &Graph, options: &Options) -> Result<Graph, String> {
-    rebuild(graph, options, true, &mut |emitter, node, args| {
-        emitter.emit(node.op, node.attrs.clone(), args, &node.loc)
+    rebuild(graph, options, Keep::Simplified, &mut |emitter, node, args| {
+        emitter.node(node, node.attrs.clone(), args)
     })
 }

@@ -1,4 +1,4 @@
-//! Builds a graph from another one, simplifying on the way.
+//! Builds a graph from another one, on request simplifying on the way.
 
 use crate::{Options, fold, simplify};
 use autoglm_ir::budget::FoldBudget;
@@ -16,17 +16,25 @@ pub struct Emitter<'o> {
     pub graph: Graph,
     /// Options of the pass.
     pub options: &'o Options,
-    /// Whether to apply the identities of [`simplify`].
-    simplify: bool,
+    keep: Keep,
     /// Looked up, never iterated: the order of a hash map must not reach the result.
     known: HashMap<Key, Vec<ValueId>>,
     /// What folding has spent.
     pub(crate) budget: FoldBudget,
 }
 
+/// What becomes of the nodes that a pass does not rewrite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// Identities are applied, and no two nodes compute the same.
+    Simplified,
+    /// They stay as the model has them; only what is known at compile time is folded.
+    AsWritten,
+}
+
 impl<'o> Emitter<'o> {
     /// An empty graph with the name, symbols, guards and inputs of `old`.
-    pub fn new(old: &Graph, options: &'o Options, simplify: bool) -> (Emitter<'o>, Vec<Option<ValueId>>) {
+    pub(crate) fn new(old: &Graph, options: &'o Options, keep: Keep) -> (Emitter<'o>, Vec<Option<ValueId>>) {
         let mut graph = Graph {
             name: old.name.clone(),
             symbols: old.symbols.clone(),
@@ -40,16 +48,7 @@ impl<'o> Emitter<'o> {
             graph.values[new.0 as usize].content = value.content.clone();
             map[input.0 as usize] = Some(new);
         }
-        (
-            Emitter {
-                graph,
-                options,
-                simplify,
-                known: HashMap::new(),
-                budget: FoldBudget::new(options.fold),
-            },
-            map,
-        )
+        (Emitter { graph, options, keep, known: HashMap::new(), budget: FoldBudget::new(options.fold) }, map)
     }
 
     /// The results of `op`: simplified, folded, an existing equal node, or a new node.
@@ -60,9 +59,7 @@ impl<'o> Emitter<'o> {
         args: Vec<ValueId>,
         loc: &Arc<str>,
     ) -> Result<Vec<ValueId>, String> {
-        if self.simplify
-            && let Some(value) = simplify::simplify(self, op, &attrs, &args, loc)?
-        {
+        if let Some(value) = simplify::simplify(self, op, &attrs, &args, loc)? {
             return Ok(vec![value]);
         }
         if let Some(values) = fold::fold(self, op, &attrs, &args)? {
@@ -73,11 +70,38 @@ impl<'o> Emitter<'o> {
             return Ok(outs.clone());
         }
         let (op, attrs, args) = key.clone();
+        let outs = self.add(op, attrs, args, loc)?;
+        self.known.insert(key, outs.clone());
+        Ok(outs)
+    }
+
+    /// The results of a node of the model with new attributes and arguments, as [`Keep`] says.
+    pub(crate) fn node(
+        &mut self,
+        node: &Node,
+        attrs: Attrs,
+        args: Vec<ValueId>,
+    ) -> Result<Vec<ValueId>, String> {
+        if self.keep == Keep::Simplified {
+            return self.emit(node.op, attrs, args, &node.loc);
+        }
+        match fold::fold(self, node.op, &attrs, &args)? {
+            Some(values) => Ok(values),
+            None => self.add(node.op, attrs, args, &node.loc),
+        }
+    }
+
+    /// A new node. The guards of the original nodes are already there; a rewritten node needs no others.
+    fn add(
+        &mut self,
+        op: OpId,
+        attrs: Attrs,
+        args: Vec<ValueId>,
+        loc: &Arc<str>,
+    ) -> Result<Vec<ValueId>, String> {
         let guards = self.graph.guards.len();
         let outs = self.graph.add(op, attrs, args, loc).map_err(|e| format!("{} {loc:?}: {e}", op.name()))?;
-        // The guards of the original nodes are already there; a rewritten node needs no others.
         self.graph.guards.truncate(guards);
-        self.known.insert(key, outs.clone());
         Ok(outs)
     }
 
@@ -190,29 +214,25 @@ pub(crate) type Rewrite<'r> =
 
 /// Rebuilds the live part of a graph; `rewrite` gives the results of a node from its new arguments.
 ///
-/// Nodes that a rewrite left without a use are not in the result.
+/// Nodes that a rewrite left without a use are not in the result, unless nodes stay as they are written.
 pub(crate) fn rebuild(
     old: &Graph,
     options: &Options,
-    simplify: bool,
+    keep: Keep,
     rewrite: Rewrite<'_>,
 ) -> Result<Graph, String> {
-    let graph = rebuild_once(old, options, simplify, rewrite)?;
-    if live_nodes(&graph).iter().all(|live| *live) {
+    let graph = rebuild_once(old, options, keep, rewrite)?;
+    // A transpose that nothing reads says where a value of the model is, in another order of its axes.
+    if keep == Keep::AsWritten || live_nodes(&graph).iter().all(|live| *live) {
         return Ok(graph);
     }
-    rebuild_once(&graph, options, simplify, &mut |emitter, node, args| {
-        emitter.emit(node.op, node.attrs.clone(), args, &node.loc)
+    rebuild_once(&graph, options, keep, &mut |emitter, node, args| {
+        emitter.node(node, node.attrs.clone(), args)
     })
 }
 
-fn rebuild_once(
-    old: &Graph,
-    options: &Options,
-    simplify: bool,
-    rewrite: Rewrite<'_>,
-) -> Result<Graph, String> {
-    let (mut emitter, mut map) = Emitter::new(old, options, simplify);
+fn rebuild_once(old: &Graph, options: &Options, keep: Keep, rewrite: Rewrite<'_>) -> Result<Graph, String> {
+    let (mut emitter, mut map) = Emitter::new(old, options, keep);
     let mut consts = ConstMap::default();
     let live = live_nodes(old);
     for (node, live) in old.nodes.iter().zip(live) {

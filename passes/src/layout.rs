@@ -5,7 +5,7 @@
 //! graph until it meets its inverse and both vanish.
 
 use crate::Options;
-use crate::emitter::{Emitter, rebuild};
+use crate::emitter::{Emitter, Keep, rebuild};
 use autoglm_ir::op::Fusion;
 use autoglm_ir::{Attr, Attrs, DType, Dim, Graph, Node, ValueId};
 
@@ -14,16 +14,16 @@ const TO_LAST: [i64; 4] = [0, 2, 3, 1];
 /// From NHWC to NCHW.
 const TO_FIRST: [i64; 4] = [0, 3, 1, 2];
 
-/// Runs the pass.
-pub(crate) fn run(graph: &Graph, options: &Options) -> Result<Graph, String> {
-    rebuild(graph, options, true, &mut |e, node, args| {
+/// Runs the pass; `keep` says what becomes of the model's own nodes.
+pub(crate) fn run(graph: &Graph, options: &Options, keep: Keep) -> Result<Graph, String> {
+    rebuild(graph, options, keep, &mut |e, node, args| {
         if let Some(out) = wrap(e, node, &args)? {
             return Ok(vec![out]);
         }
         if let Some(out) = sink(e, node, &args)? {
             return Ok(vec![out]);
         }
-        e.emit(node.op, node.attrs.clone(), args, &node.loc)
+        e.node(node, node.attrs.clone(), args)
     })
 }
 
@@ -46,7 +46,7 @@ fn wrap(e: &mut Emitter<'_>, node: &Node, args: &[ValueId]) -> Result<Option<Val
     let mut new_args = args.to_vec();
     new_args[0] = last;
     let attrs = node.attrs.with("layout", Attr::Str("nhwc".into()));
-    let out = e.emit(node.op, attrs, new_args, &node.loc)?[0];
+    let out = e.node(node, attrs, new_args)?[0];
     e.op("transpose", perm(TO_FIRST), vec![out], &node.loc).map(Some)
 }
 
@@ -94,7 +94,7 @@ fn sink(e: &mut Emitter<'_>, node: &Node, args: &[ValueId]) -> Result<Option<Val
     for (i, arg) in args.iter().enumerate() {
         moved.push(if i < data_args { to_last(e, node, *arg)? } else { *arg });
     }
-    let out = e.emit(node.op, attrs, moved, &node.loc)?[0];
+    let out = e.node(node, attrs, moved)?[0];
     e.op("transpose", perm(TO_FIRST), vec![out], &node.loc).map(Some)
 }
 

@@ -3,6 +3,7 @@
 //! [`PIPELINE`] is the order in which a compile runs them; [`run`] verifies the graph after each.
 #![forbid(unsafe_code)]
 
+mod baseline;
 mod canonicalise;
 pub mod egraph;
 mod emitter;
@@ -14,7 +15,9 @@ mod simplify;
 
 use autoglm_ir::Graph;
 use autoglm_ir::budget::FoldLimits;
+use std::sync::Arc;
 
+use emitter::Keep;
 pub use emitter::{Emitter, live_nodes};
 pub use manager::{PassError, Step, run, run_all};
 
@@ -25,6 +28,8 @@ pub struct Options {
     pub fold: FoldLimits,
     /// Only rules that leave every result bit for bit as it was.
     pub strict: bool,
+    /// Measured times of kernels; without them the optimiser goes by a roofline.
+    pub costs: Option<Arc<egraph::CostTable>>,
 }
 
 /// A pass.
@@ -60,6 +65,10 @@ pub static PIPELINE: &[&Pass] = &[&CANONICALISE, &OPTIMISE, &LAYOUT, &CLEAN_UP];
 /// Those of them that follow [`OPTIMISE`].
 pub static AFTER_SEARCH: &[&Pass] = &[&LAYOUT, &CLEAN_UP];
 
+/// The passes of a compile that only makes a model runnable: the layout and the constant weights that the kernels need,
+/// and no rewriting. What the optimiser gains is measured against it.
+pub static BASELINE: &[&Pass] = &[&FOLD, &BASELINE_LAYOUT];
+
 /// Identities, shape and constant folding, common subexpressions, dead code.
 pub static CANONICALISE: Pass = Pass {
     name: "canonicalise",
@@ -78,7 +87,7 @@ pub static OPTIMISE: Pass = Pass {
 pub static LAYOUT: Pass = Pass {
     name: "layout",
     doc: "convolutions and pools compute channels-last",
-    run: |graph, options| layout::run(graph, options).map(Done::from),
+    run: |graph, options| layout::run(graph, options, Keep::Simplified).map(Done::from),
 };
 
 /// Canonicalisation again, after layout.
@@ -88,7 +97,26 @@ pub static CLEAN_UP: Pass = Pass {
     run: |graph, options| canonicalise::run(graph, options).map(Done::from),
 };
 
+/// What does not depend on the inputs.
+pub static FOLD: Pass = Pass {
+    name: "fold",
+    doc: "shape and constant folding, and nothing else: every other node stays as the model has it",
+    run: |graph, options| baseline::fold(graph, options).map(Done::from),
+};
+
+/// The layout of [`LAYOUT`] in a graph that is not optimised.
+pub static BASELINE_LAYOUT: Pass = Pass {
+    name: "baseline-layout",
+    doc: "convolutions and pools compute channels-last; every other node stays as the model has it",
+    run: |graph, options| layout::run(graph, options, Keep::AsWritten).map(Done::from),
+};
+
+/// All passes, in the order of the pipelines.
+pub fn all() -> impl Iterator<Item = &'static Pass> {
+    PIPELINE.iter().chain(BASELINE).copied()
+}
+
 /// A pass by name.
 pub fn by_name(name: &str) -> Option<&'static Pass> {
-    PIPELINE.iter().copied().find(|p| p.name == name)
+    all().find(|p| p.name == name)
 }

@@ -204,7 +204,7 @@ impl Classes {
         let mut classes = Self { of: vec![None; count], blocks: Vec::new(), output: Vec::new() };
         let mut taken = Vec::new();
         for (s, step) in program.steps.iter().enumerate() {
-            let in_place = InPlace::of(program, regs, sizes, step);
+            let in_place = if program.separate { None } else { InPlace::of(program, regs, sizes, step) };
             taken.clear();
             for &out in &step.outs {
                 let id = out as usize;

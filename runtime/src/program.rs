@@ -32,6 +32,9 @@ pub struct Program {
     pub tiles: Vec<TileProgram>,
     /// Steps in execution order.
     pub steps: Vec<Step>,
+    /// No step writes its result over an argument that nothing reads later: the baseline that in-place steps are
+    /// measured against.
+    pub separate: bool,
 }
 
 /// A named input or output.

@@ -40,6 +40,7 @@ fn top_k(k: u32, elem: ElemType) -> Program {
         ],
         tiles: vec![],
         steps: vec![step("top", kind, &[0], &[1, 2])],
+        separate: false,
     }
 }
 

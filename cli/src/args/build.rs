@@ -32,7 +32,7 @@ pub struct CompileArgs {
     /// Compile a second time in another process and compare the bytes
     #[arg(long, requires = "output")]
     pub check_reproducible: bool,
-    /// Only what is needed to run: no rewrites, no fusion
+    /// The same kernels and layout, and nothing else: no rewriting, one step an operator, no views, nothing in place
     #[arg(long)]
     pub no_opt: bool,
     /// Change a limit of the compiler; may be repeated

@@ -151,6 +151,9 @@ fn show_phases(ctx: &mut Ctx<'_>, report: &mut Report, compiled: &Compiled) -> R
             nodes = format!("  {before} -> {after} nodes");
             entry["nodes"] = json!({ "before": before, "after": after });
         }
+        if let Some(kb) = phase.rss_peak_kb {
+            entry["rss_peak_kb"] = kb.into();
+        }
         ctx.detail(&format!("{:>12}  {}{nodes}", format_duration(phase.time), phase.name))?;
         list.push(entry);
     }

@@ -125,7 +125,11 @@ fn run(
     let tap = |named: &NamedValue| {
         let output = places.get(&named.value).and_then(|i| outputs.get(*i))?;
         let array = Array::new(output.elem, output.dims.clone(), output.bytes.to_vec());
-        Some(array.map(|array| Tap { node: named.node.clone(), value: named.name.clone(), array }))
+        Some(array.map(|array| Tap {
+            node: named.node.clone(),
+            value: named.name.clone(),
+            array: array.transposed(&named.perm),
+        }))
     };
     names.iter().filter_map(tap).collect()
 }

@@ -36,9 +36,13 @@ impl Runner {
         let lowered = lowered
             .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
         let signature = |(name, value): (&str, ValueId)| crate::compile::signature(&graph, name, value);
-        let inputs = graph.inputs.iter().map(|v| (graph.value(*v).name.as_str(), *v)).map(signature).collect();
+        let inputs =
+            graph.inputs.iter().map(|v| (graph.value(*v).name.as_str(), *v)).map(signature).collect();
         let outputs = graph.outputs.iter().map(|o| (o.name.as_str(), o.value)).map(signature).collect();
-        let bytes = sink.0.finish(&Manifest { inputs, outputs, ..Manifest::default() }, &lowered.program).map_err(|e| e.to_string())?;
+        let bytes = sink
+            .0
+            .finish(&Manifest { inputs, outputs, ..Manifest::default() }, &lowered.program)
+            .map_err(|e| e.to_string())?;
         let engine = Engine::from_bytes(Arc::from(bytes)).map_err(|e| e.to_string())?;
         let inputs = graph.inputs.iter().map(|v| graph.value(*v).name.clone()).collect();
         let options = SessionOptions { threads: 1, ..SessionOptions::default() };

@@ -82,6 +82,7 @@ pub fn import(model: &ModelFile, options: &ImportOptions) -> Result<Imported, Ve
         decoder: &decoder,
         opsets: &opsets,
         used: used_names(&onnx),
+        located: HashSet::new(),
         errors: Vec::new(),
     };
     importer.declare_inputs(options);
@@ -139,6 +140,8 @@ struct Importing<'a> {
     decoder: &'a Decoder<'a>,
     opsets: &'a Opsets,
     used: HashSet<&'a str>,
+    /// Labels of the nodes so far.
+    located: HashSet<String>,
     errors: Vec<Diagnostic>,
 }
 
@@ -223,7 +226,7 @@ impl<'a> Importing<'a> {
                 self.broken.extend(outputs);
                 continue;
             }
-            self.cx.loc = label(node).into();
+            self.cx.loc = self.location(node).into();
             self.cx.op_type.clone_from(&node.op_type);
             match self.add_node(node) {
                 Ok(values) => {
@@ -238,6 +241,16 @@ impl<'a> Importing<'a> {
                 }
             }
         }
+    }
+
+    /// The label of a node; nodes of one name are told apart by their results.
+    fn location(&mut self, node: &NodeProto) -> String {
+        let name = label(node);
+        if self.located.insert(name.clone()) {
+            return name;
+        }
+        let result = node.output.iter().find(|o| !o.is_empty());
+        result.map_or_else(|| name.clone(), |result| format!("{name} -> {result}"))
     }
 
     fn name(&mut self, name: &str, v: ValueId) {

@@ -6,7 +6,7 @@
 //! reduction becomes the epilogue of that step.
 
 use super::view::{Move, View, without_units};
-use autoglm_ir::op::Fusion;
+use autoglm_ir::op::Fusion as Class;
 use autoglm_ir::{DType, Def, Dim, Graph, Node, ValueId};
 use std::collections::BTreeMap;
 
@@ -20,6 +20,17 @@ const REPEATED_COST_MAX: usize = 2;
 const EXPENSIVE: usize = 100;
 /// Nodes that are looked at for a contraction or reduction before an elementwise node.
 const ANCHOR_SEARCH_MAX: usize = 32;
+
+/// Which nodes may share a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fusion {
+    /// Every node has a step of its own.
+    None,
+    /// Those that one ONNX node became.
+    OneNode,
+    /// All.
+    All,
+}
 
 /// A node that reads a value, and as which argument.
 #[derive(Clone, Copy, Debug)]
@@ -54,8 +65,8 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Decides; without `fuse` every node keeps a step of its own.
-    pub(super) fn of(graph: &Graph, fuse: bool) -> Plan {
+    /// Decides.
+    pub(super) fn of(graph: &Graph, fusion: Fusion) -> Plan {
         let live = autoglm_passes::live_nodes(graph);
         let count = graph.values.len();
         let mut plan = Plan {
@@ -74,9 +85,9 @@ impl Plan {
         for output in &graph.outputs {
             plan.is_output[output.value.0 as usize] = true;
         }
-        if fuse {
-            let mut planner =
-                Planner { graph, sizes: vec![0; graph.nodes.len()], repeated: vec![0; count], plan };
+        if fusion != Fusion::None {
+            let (sizes, repeated) = (vec![0; graph.nodes.len()], vec![0; count]);
+            let mut planner = Planner { graph, fusion, sizes, repeated, plan };
             for i in (0..graph.nodes.len()).rev() {
                 if planner.plan.live[i] {
                     planner.decide(i);
@@ -100,6 +111,7 @@ impl Plan {
 
 struct Planner<'g> {
     graph: &'g Graph,
+    fusion: Fusion,
     plan: Plan,
     /// Instructions of each root's loop so far.
     sizes: Vec<usize>,
@@ -112,8 +124,8 @@ impl Planner<'_> {
         let node = &self.graph.nodes[i];
         let [out] = node.outs.as_slice() else { return };
         match node.op.def().class {
-            Fusion::Elementwise => self.elementwise(node, *out),
-            Fusion::Contraction | Fusion::Reduction => self.anchor(i, node, *out),
+            Class::Elementwise => self.elementwise(node, *out),
+            Class::Contraction | Class::Reduction => self.anchor(i, node, *out),
             _ => {}
         }
     }
@@ -126,10 +138,13 @@ impl Planner<'_> {
         let mut found = Vec::new();
         for u in self.plan.uses(v) {
             let node = &self.graph.nodes[u.node];
+            if !self.may_join(v, node) {
+                return None;
+            }
             let out = *node.outs.first()?;
             let shape = &self.graph.ty(out).shape;
             let root = |path| vec![Context { root: u.node, path }];
-            let next = if node.op.def().class == Fusion::Elementwise {
+            let next = if node.op.def().class == Class::Elementwise {
                 let over = Move::Broadcast(shape.clone());
                 if self.plan.inline[out.0 as usize] {
                     self.contexts(out)?.into_iter().map(|c| prepend(over.clone(), c)).collect()
@@ -153,6 +168,11 @@ impl Planner<'_> {
             }
         }
         (!found.is_empty()).then_some(found)
+    }
+
+    /// Whether what computes a value and a node that reads it may share a step.
+    fn may_join(&self, v: ValueId, reader: &Node) -> bool {
+        self.fusion == Fusion::All || of_one_node(self.graph, v, reader)
     }
 
     fn elementwise(&mut self, node: &Node, v: ValueId) {
@@ -243,14 +263,14 @@ impl Planner<'_> {
                 let own = without_units(&self.graph.ty(*arg).shape);
                 // Rows of a product may be other axes behind a reshape.
                 let rows = node.op.name() == "reshape" && own.last() == shape.last();
-                if !only || !(rows || own == shape) {
+                if !only || !(rows || own == shape) || !self.may_join(*arg, node) {
                     continue;
                 }
                 let reshape = producer.op.name() == "reshape";
                 if takes_epilogue(self.graph, producer) {
                     return true;
                 }
-                if producer.op.def().class == Fusion::Elementwise || reshape {
+                if producer.op.def().class == Class::Elementwise || reshape {
                     pending.push(producer);
                 }
             }
@@ -293,8 +313,8 @@ impl Planner<'_> {
         let rows = matches!(node.op.name(), "matmul" | "linear");
         let same = |s: &[Dim]| match node.op.def().class {
             // A product may see its rows as other axes.
-            Fusion::Contraction if rows => s.last() == shape.last(),
-            Fusion::Contraction => s == shape,
+            Class::Contraction if rows => s.last() == shape.last(),
+            Class::Contraction => s == shape,
             _ => without_units(s) == without_units(shape),
         };
         let even = !repeats(shape, &context.path)
@@ -303,8 +323,8 @@ impl Planner<'_> {
                 Move::Permute(_) | Move::Slice { .. } => false,
             });
         let result = self.graph.ty(root.outs[0]);
-        let dtype = node.op.def().class == Fusion::Reduction || result.dtype == DType::F32;
-        let elementwise = root.op.def().class == Fusion::Elementwise;
+        let dtype = node.op.def().class == Class::Reduction || result.dtype == DType::F32;
+        let elementwise = root.op.def().class == Class::Elementwise;
         let taken = self.plan.anchors[context.root].is_some();
         let fits = elementwise && even && dtype && same(&result.shape) && !taken;
         if !fits || !self.reads_as(root, v, shape) {
@@ -314,6 +334,11 @@ impl Planner<'_> {
         self.plan.tails.insert(v, context.root);
         self.absorb_moves(v);
     }
+}
+
+/// Whether the same ONNX node became what computes a value and the node that reads it.
+pub(super) fn of_one_node(graph: &Graph, v: ValueId, reader: &Node) -> bool {
+    graph.producer(v).is_some_and(|node| !node.loc.is_empty() && node.loc == reader.loc)
 }
 
 /// Whether a path visits elements of `shape` more than once.

@@ -48,7 +48,7 @@ pub(super) fn gather(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> 
         inner: cx.reg(&product(&shape[axis + 1..]))?,
         count: cx.reg(&cx.graph.ty(node.args[1]).numel())?,
     };
-    let out = cx.own(node.outs[0])?;
+    let out = cx.own_result(node.outs[0])?;
     cx.step(kind, vec![data, index], vec![out]);
     Ok(())
 }
@@ -79,7 +79,7 @@ pub(super) fn gather_nd(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failur
         extents: cx.shape.regs(&extents)?,
         inner: cx.reg(&inner)?,
     };
-    let out = cx.own(node.outs[0])?;
+    let out = cx.own_result(node.outs[0])?;
     cx.step(kind, vec![data, index], vec![out]);
     Ok(())
 }
@@ -91,7 +91,7 @@ pub(super) fn gather_elements(cx: &mut Lowering<'_>, node: &Node) -> Result<(), 
         shape: cx.shape.regs(&cx.graph.ty(node.args[1]).shape)?,
         axis: axis(node) as u32,
     };
-    let out = cx.own(node.outs[0])?;
+    let out = cx.own_result(node.outs[0])?;
     cx.step(kind, vec![data, index], vec![out]);
     Ok(())
 }
@@ -117,7 +117,7 @@ pub(super) fn scatter_nd(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failu
         inner: cx.reg(&inner)?,
         mode: mode(node)?,
     };
-    let out = cx.own(node.outs[0])?;
+    let out = cx.own_result(node.outs[0])?;
     cx.step(kind, args, vec![out]);
     Ok(())
 }
@@ -130,7 +130,7 @@ pub(super) fn scatter_elements(cx: &mut Lowering<'_>, node: &Node) -> Result<(),
         axis: axis(node) as u32,
         mode: mode(node)?,
     };
-    let out = cx.own(node.outs[0])?;
+    let out = cx.own_result(node.outs[0])?;
     cx.step(kind, args, vec![out]);
     Ok(())
 }
@@ -148,7 +148,7 @@ pub(super) fn top_k(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
         k: cx.reg(&k)?,
         largest: node.attrs.flag("largest"),
     };
-    let outs = node.outs.iter().map(|o| cx.own(*o)).collect::<Result<Vec<_>, _>>()?;
+    let outs = node.outs.iter().map(|o| cx.own_result(*o)).collect::<Result<Vec<_>, _>>()?;
     debug_assert_eq!(cx.graph.ty(node.outs[1]).dtype, DType::I64);
     cx.step(kind, vec![data], outs);
     Ok(())

@@ -28,7 +28,9 @@ use autoglm_runtime::program as rt;
 use place::Place;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
-use view::View;
+use view::{Move, View};
+
+pub use fusion::Fusion;
 pub use weights::WeightZeros;
 
 /// Takes the bytes of weights as they are made, so that they need not all be in memory.
@@ -110,19 +112,24 @@ static LOWER: &[(&str, Lower)] = &[
 /// What the lowering may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Nodes are computed inside the steps of others.
-    pub fuse: bool,
+    /// Which nodes are computed inside the steps of others.
+    pub fusion: Fusion,
     /// Movement operators are views, and results are written where they are needed. Reshapes of dense tensors always are.
     pub views: bool,
     /// Weights are stored without zeros that form a pattern; a zero that is not stored is no factor of an infinity.
     pub sparse: bool,
+    /// Steps write their results over arguments that nothing reads later.
+    pub in_place: bool,
 }
 
 impl Options {
     /// Everything that makes the program faster.
-    pub const FAST: Options = Options { fuse: true, views: true, sparse: true };
-    /// One step an operator.
-    pub const PLAIN: Options = Options { fuse: false, views: false, sparse: false };
+    pub const FAST: Options = Options { fusion: Fusion::All, views: true, in_place: true, sparse: true };
+    /// One step an ONNX node, as far as there is a kernel for all of it.
+    pub const BASELINE: Options =
+        Options { fusion: Fusion::OneNode, views: false, in_place: false, sparse: false };
+    /// One step a node of the graph.
+    pub const PLAIN: Options = Options { fusion: Fusion::None, views: false, in_place: true, sparse: false };
 }
 
 /// State of a lowering.
@@ -166,6 +173,8 @@ pub struct NamedValue {
     pub node: String,
     /// The program's value.
     pub value: rt::ValueId,
+    /// Axis `i` of the named value is axis `perm[i]` of the program's.
+    pub perm: Vec<usize>,
 }
 
 /// Lowers a whole graph; weights go to the sink as they are made.
@@ -194,15 +203,18 @@ pub fn lower_named(
     options: Options,
     weights: &mut dyn WeightSink,
 ) -> Result<Lowered, Vec<LowerError>> {
-    let plan = fusion::Plan::of(graph, options.fuse);
-    let sinks = if options.views { place::sinks(graph, &plan) } else { vec![None; graph.values.len()] };
+    let plan = fusion::Plan::of(graph, options.fusion);
+    let mut sinks = place::sinks(graph, &plan);
+    if !options.views {
+        place::keep_borders(graph, &mut sinks, options.fusion == Fusion::OneNode);
+    }
     let mut lowering = Lowering {
         graph,
         options,
         plan,
         sinks,
         shape: shape::ShapeBuilder::new(graph),
-        program: rt::Program::default(),
+        program: rt::Program { separate: !options.in_place, ..rt::Program::default() },
         shapes: Vec::new(),
         places: vec![None; graph.values.len()],
         wholes: HashMap::new(),
@@ -292,17 +304,29 @@ impl Lowering<'_> {
     fn names(&self) -> Vec<NamedValue> {
         let outs = self.graph.nodes.iter().flat_map(|node| node.outs.iter().map(move |out| (node, *out)));
         let named = outs.filter_map(|(node, out)| {
-            let (value, place) = (self.graph.value(out), self.places[out.0 as usize].as_ref()?);
-            let own = self.program.values[place.id as usize].storage == rt::Storage::Temp
-                && self.shapes[place.id as usize] == value.ty.shape
-                && place.view == View::dense(&value.ty.shape);
-            (own && !value.name.is_empty()).then(|| NamedValue {
-                name: value.name.clone(),
-                node: node.loc.to_string(),
-                value: place.id,
-            })
+            let name = &self.graph.value(out).name;
+            let rank = self.graph.ty(out).rank();
+            let found = self.own(out).map(|id| (id, (0..rank).collect()));
+            let (value, perm) = found.or_else(|| self.own_in_other_order(node))?;
+            let node = node.loc.to_string();
+            (!name.is_empty()).then(|| NamedValue { name: name.clone(), node, value, perm })
         });
         named.collect()
+    }
+
+    /// The program's value that holds exactly a value of the graph.
+    fn own(&self, v: ValueId) -> Option<rt::ValueId> {
+        let (shape, place) = (&self.graph.ty(v).shape, self.places[v.0 as usize].as_ref()?);
+        let own = self.program.values[place.id as usize].storage == rt::Storage::Temp
+            && self.shapes[place.id as usize] == *shape
+            && place.view == View::dense(shape);
+        own.then_some(place.id)
+    }
+
+    /// The program's value that a transpose which no step computes reads, and the order of its axes.
+    fn own_in_other_order(&self, node: &Node) -> Option<(rt::ValueId, Vec<usize>)> {
+        let Some(Move::Permute(perm)) = Move::of(node) else { return None };
+        Some((self.own(node.args[0])?, perm))
     }
 
     fn inputs(&mut self) -> Result<(), Failure> {
@@ -446,7 +470,7 @@ impl Lowering<'_> {
     }
 
     /// A new value for a result that is written densely.
-    fn own(&mut self, v: ValueId) -> Result<rt::ValueId, Failure> {
+    fn own_result(&mut self, v: ValueId) -> Result<rt::ValueId, Failure> {
         let ty = self.graph.ty(v);
         let place = self.temp(ty.dtype, &ty.shape)?;
         let id = place.id;

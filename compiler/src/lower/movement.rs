@@ -1,5 +1,6 @@
 //! Data movement: views where strides express it, strided copies otherwise.
 
+use super::fusion::{Fusion, of_one_node};
 use super::place::{Place, Writes, part};
 use super::tile::{Body, lane};
 use super::view::{Move, View};
@@ -19,7 +20,7 @@ pub(super) fn view(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
     let place = cx.place(x)?;
     match (place.view.apply(&moved), &moved) {
         (Some(_), Move::Reshape(_)) if cx.is_whole(&place) => reshape_whole(cx, &place, out),
-        (Some(view), _) if cx.options.views => {
+        (Some(view), _) if cx.options.views || is_internal(cx, out) => {
             cx.bind(out, Place { id: place.id, view });
             Ok(())
         }
@@ -29,6 +30,15 @@ pub(super) fn view(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
         }
         (None, _) => reshape_copy(cx, node, &place),
     }
+}
+
+/// Whether only the ONNX node that a value belongs to reads it, which as a whole is what the baseline makes a kernel of.
+fn is_internal(cx: &Lowering<'_>, v: ValueId) -> bool {
+    let uses = cx.plan.uses(v);
+    cx.options.fusion == Fusion::OneNode
+        && !cx.plan.is_output[v.0 as usize]
+        && !uses.is_empty()
+        && uses.iter().all(|u| of_one_node(cx.graph, v, &cx.graph.nodes[u.node]))
 }
 
 /// All of a value under other extents. Where only a guard says that there are as many elements, the program has a value for either.

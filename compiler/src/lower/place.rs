@@ -76,6 +76,17 @@ pub(super) fn sinks(graph: &Graph, plan: &Plan) -> Vec<Option<Sink>> {
     sinks
 }
 
+/// Keeps of the sinks only those that the layout of the kernels asks for: a convolution reads its input with a border, which
+/// belongs to the layout if `borders`.
+pub(super) fn keep_borders(graph: &Graph, sinks: &mut [Option<Sink>], borders: bool) {
+    for sink in sinks {
+        let inside = |node: usize| borders && graph.nodes[node].attrs.str("layout") == "nhwc";
+        if !matches!(sink, Some(Sink::Inside { node }) if inside(*node)) {
+            *sink = None;
+        }
+    }
+}
+
 fn sink(graph: &Graph, plan: &Plan, sinks: &[Option<Sink>], v: ValueId) -> Option<Sink> {
     if plan.is_output[v.0 as usize] || plan.inline[v.0 as usize] {
         return None;

@@ -26,7 +26,12 @@ pub(crate) struct Compiled {
 
 /// Compiles with `-D` bounds.
 pub(crate) fn compiled(model: Vec<u8>, bounds: &[(&str, i64, i64)]) -> Compiled {
-    let mut options = CompileOptions::default();
+    compiled_with(model, bounds, true)
+}
+
+/// Compiles with `-D` bounds and perhaps `--no-opt`.
+pub(crate) fn compiled_with(model: Vec<u8>, bounds: &[(&str, i64, i64)], optimise: bool) -> Compiled {
+    let mut options = CompileOptions { optimise, ..CompileOptions::default() };
     options.import.dims = bounds.iter().map(|(n, lo, hi)| ((*n).to_owned(), *lo, *hi)).collect();
     let mut file = from_bytes(model.into(), &Limits::default()).unwrap();
     let mut graph = None;

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of the tests may panic as they do")]
 
+mod baseline;
 mod common;
 mod declared;
 mod empty;

@@ -1,6 +1,6 @@
 //! Whole networks: every symbolic extent at 1, at a prime and at its bound, in all combinations.
 
-use super::common::{Compiled, check, compiled, integers, noise, run, session, sessions};
+use super::common::{Compiled, check, compiled, compiled_with, integers, noise, run, session, sessions};
 use autoglm_generator::{Seeded, bert, cnn};
 use autoglm_ir::Tensor;
 
@@ -49,6 +49,8 @@ fn bert_runs_every_batch_and_sequence() {
     for (opset, norm) in [(17, bert::Norm::Operator), (13, bert::Norm::Decomposed)] {
         let c = compiled(small_bert(opset, norm), &[("batch", 1, 4), ("sequence", 1, 29)]);
         sweep(&c, &[&[1, 3, 4], &[1, 13, 29]], tokens);
+        let plain = compiled_with(small_bert(opset, norm), &[], false);
+        sweep(&plain, &[&[0, 3], &[1, 13]], tokens);
     }
 }
 
@@ -74,6 +76,8 @@ fn a_convolutional_network_runs_every_image() {
     let config = cnn::Config { width: 8, ..cnn::Config::default() };
     let model = cnn::model(&config).unwrap().to_bytes(&Seeded { seed: 2 }).unwrap();
     let image = |e: &[usize]| vec![noise(&[e[0], 3, e[1], e[2]], 5)];
+    let plain = compiled_with(model.clone(), &[], false);
+    sweep(&plain, &[&[0, 2], &[5], &[19]], image);
     let c = compiled(model.clone(), &[("batch", 1, 4), ("height", 1, 32), ("width", 1, 24)]);
     sweep(&c, &[&[1, 3, 4], &[1, 17, 32], &[1, 13, 24]], image);
     let open = compiled(model, &[]);

@@ -1,23 +1,27 @@
-//! What a node costs, in nanoseconds on the reference machine (one core, AVX2): a roofline over arithmetic and bytes.
+//! What a node costs, in nanoseconds on the reference machine: measured times of kernels where there is a table of them, a
+//! roofline over arithmetic and bytes elsewhere.
 
+use super::table::{CostTable, Kernel};
+use super::zeros::{stored_share, time_share};
 use autoglm_ir::egraph::{EGraph, ENode};
 use autoglm_ir::op::{Fusion, InferCx, TensorType};
-use autoglm_ir::sparsity::{PANEL, Zeros};
-use autoglm_ir::{Const, ConstId, Dim, OpId};
+use autoglm_ir::sparsity::Zeros;
+use autoglm_ir::{Const, ConstId, DType, Dim, OpId};
 use egg::Id;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Rates of a machine, and the sizes at which symbolic graphs are compared.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CostModel {
-    /// Arithmetic operations a nanosecond in contractions.
+    /// Arithmetic operations a nanosecond of one thread in contractions.
     pub flops: f64,
-    /// Bytes a nanosecond that loops over tensors in cache read and write.
+    /// Bytes a nanosecond that loops over tensors in cache read and write, on one thread.
     pub bytes: f64,
     /// Nanoseconds a step costs before it does anything.
     pub step: f64,
-    /// Nanoseconds an element of a transcendental function takes.
+    /// Nanoseconds an element of a transcendental function takes on one thread.
     pub transcendental: f64,
     /// The value that symbols have.
     pub symbol: i64,
@@ -25,10 +29,14 @@ pub struct CostModel {
     pub symbols: BTreeMap<String, i64>,
     /// Weights in which zeros form a pattern.
     pub zeros: BTreeMap<ConstId, Zeros>,
+    /// Threads of a run.
+    pub threads: u32,
+    /// Measured times.
+    pub table: Option<Arc<CostTable>>,
 }
 
 impl Default for CostModel {
-    /// Packed GEMM at 80 % of an AVX2 core's peak, TileIR loops in L2.
+    /// Packed GEMM at 80 % of an AVX2 core's peak, TileIR loops in L2; nothing measured.
     fn default() -> CostModel {
         CostModel {
             flops: 80.0,
@@ -38,11 +46,27 @@ impl Default for CostModel {
             symbol: 128,
             symbols: BTreeMap::new(),
             zeros: BTreeMap::new(),
+            threads: 1,
+            table: None,
         }
     }
 }
 
+/// An operator with the types of its arguments and results.
+struct Node<'n> {
+    op: OpId,
+    cx: &'n InferCx<'n>,
+    out: &'n TensorType,
+    /// Whether each argument is a constant.
+    constant: &'n dyn Fn(usize) -> bool,
+}
+
 impl CostModel {
+    /// The default rates with a table of measured times.
+    pub fn with_table(table: Option<Arc<CostTable>>) -> CostModel {
+        CostModel { table, ..CostModel::default() }
+    }
+
     /// The value of an extent at the profile point.
     fn size(&self, dim: &Dim) -> f64 {
         let symbol = |name: &str| match self.symbols.get(name) {
@@ -52,19 +76,26 @@ impl CostModel {
         dim.eval(&symbol).map_or(self.symbol as f64, |v| v.max(0) as f64)
     }
 
+    fn product(&self, dims: &[Dim]) -> f64 {
+        dims.iter().map(|d| self.size(d)).product()
+    }
+
     fn elements(&self, ty: &TensorType) -> f64 {
-        ty.shape.iter().map(|d| self.size(d)).product()
+        self.product(&ty.shape)
     }
 
     fn tensor_bytes(&self, ty: &TensorType) -> f64 {
         self.elements(ty) * ty.dtype.size() as f64
     }
 
-    fn zeros_of(&self, egraph: &EGraph, weight: Option<&Id>) -> Option<&Zeros> {
-        if self.zeros.is_empty() {
-            return None;
-        }
-        self.zeros.get(&egraph[*weight?].data.constant?)
+    /// The zeros of a constant weight that are known, and its type.
+    fn zeros_of<'s>(
+        &'s self,
+        egraph: &'s EGraph,
+        weight: Option<&Id>,
+    ) -> Option<(&'s Zeros, &'s TensorType)> {
+        let data = &egraph[*weight.filter(|_| !self.zeros.is_empty())?].data;
+        Some((self.zeros.get(&data.constant?)?, data.ty()?))
     }
 
     /// Bytes of a constant in an engine.
@@ -73,25 +104,90 @@ impl CostModel {
         self.zeros.get(&id).map_or(bytes, |zeros| bytes * stored_share(zeros))
     }
 
+    /// Nanoseconds of a kernel for extents of at least 1, one for each of its axes. More of any of them never takes less
+    /// time. Below what was measured the time is that of the least work that was; beyond it the time grows by the
+    /// roofline's arithmetic and bytes, at the efficiency of the most work that was; where nothing was measured it is the
+    /// roofline.
+    pub fn predict(&self, kernel: Kernel, at: &[f64]) -> f64 {
+        let at: Vec<f64> = at.iter().map(|x| x.max(1.0)).collect();
+        let table = self.table.as_deref();
+        let known = table.and_then(|table| {
+            Some((table.nearest(kernel, self.threads, &at)?, table.largest(kernel, self.threads)?))
+        });
+        let Some(((ns, near), (most, top))) = known else { return self.roofline(kernel, &at) };
+        if near.iter().zip(&at).all(|(near, x)| near >= x) {
+            return ns;
+        }
+        let beyond: Vec<f64> = near.iter().zip(&at).map(|(near, x)| near.max(*x)).collect();
+        let sum = |at: &[f64]| {
+            let (arithmetic, bytes) = self.work(kernel, at);
+            arithmetic + bytes
+        };
+        ns + most / self.roofline(kernel, &top) * (sum(&beyond) - sum(&near))
+    }
+
+    /// Nanoseconds of a kernel by its arithmetic and the bytes that it moves.
+    pub fn roofline(&self, kernel: Kernel, at: &[f64]) -> f64 {
+        let (arithmetic, bytes) = self.work(kernel, at);
+        self.step + arithmetic.max(bytes)
+    }
+
+    /// Nanoseconds that the arithmetic of a kernel takes at least, and its bytes.
+    fn work(&self, kernel: Kernel, at: &[f64]) -> (f64, f64) {
+        let heads = Kernel::HEADS as f64;
+        let (operations, bytes) = match (kernel, at) {
+            (Kernel::Gemm | Kernel::Product, [m, k, n]) => (2.0 * m * k * n, 4.0 * (m * k + k * n)),
+            (Kernel::Conv, [w, p, c, m]) => (2.0 * w * p * c * m, 4.0 * (p * c + w * c * m)),
+            (Kernel::Depthwise, [w, p, c]) => (2.0 * w * p * c, 4.0 * (p * c + w * c)),
+            (Kernel::Attention, [s, t, d]) => (4.0 * heads * s * t * d, 4.0 * heads * (s * d + 2.0 * t * d)),
+            (Kernel::Reduce, [rows, cols]) => (0.0, 4.0 * rows * cols),
+            (_, [rows, cols]) => (0.0, 8.0 * rows * cols),
+            (Kernel::Transcendental, [elements]) => {
+                (elements * self.transcendental * self.flops, 8.0 * elements)
+            }
+            (Kernel::Map, [bytes]) => (0.0, *bytes),
+            _ => (0.0, 0.0),
+        };
+        let threads = f64::from(self.threads.max(1));
+        (operations / self.flops / threads, bytes / self.bytes / threads)
+    }
+
     /// Cost of a node of an e-graph; constants, inputs and attributes are free.
     pub(crate) fn node(&self, egraph: &EGraph, node: &ENode) -> f64 {
         let ENode::Op(op, children) = node else { return 0.0 };
+        let dense = self.operator(egraph, *op, children);
+        match self.zeros_of(egraph, children.get(2)) {
+            Some((zeros, weight)) => {
+                let share = time_share(zeros, self.rows(egraph, node, weight));
+                self.step + (dense - self.step).max(0.0) * share
+            }
+            None => dense,
+        }
+    }
+
+    /// Rows of a product with a weight.
+    fn rows(&self, egraph: &EGraph, node: &ENode, weight: &TensorType) -> f64 {
+        let result = egraph.lookup(node.clone()).and_then(|id| egraph[id].data.ty());
+        let columns = weight.shape.get(usize::from(weight.rank() == 2)).and_then(Dim::as_const);
+        result.map_or(1.0, |ty| self.elements(ty)) / columns.map_or(1.0, |n| n.max(1) as f64)
+    }
+
+    /// Cost of an operator whose weights are dense.
+    fn operator(&self, egraph: &EGraph, op: OpId, children: &[Id]) -> f64 {
         let args: Option<Vec<&TensorType>> = children[1..].iter().map(|c| egraph[*c].data.ty()).collect();
         let (Some(args), Some(attrs)) = (args, egraph[children[0]].data.attrs()) else { return self.step };
         let cx = InferCx { args: &args, attrs, guards: RefCell::default() };
         let Ok(outs) = (op.def().infer)(&cx) else { return f64::INFINITY };
+        let constant = |i: usize| children.get(i + 1).is_some_and(|c| egraph[*c].data.constant.is_some());
         let written: f64 = outs.iter().map(|t| self.tensor_bytes(t)).sum();
+        if let Some(out) = outs.first().filter(|out| self.table.is_some() && out.dtype == DType::F32) {
+            let node = Node { op, cx: &cx, out, constant: &constant };
+            if let Some(ns) = self.measured(&node) {
+                return ns;
+            }
+        }
         let read: f64 = args.iter().map(|t| self.tensor_bytes(t)).sum();
         let work = outs.first().map_or(0.0, |out| self.size(&(op.def().work)(&cx, out).flops));
-        let (work, read) = match self.zeros_of(egraph, children.get(2)) {
-            Some(zeros) => {
-                let weight = args.get(1).map_or(0.0, |ty| self.tensor_bytes(ty));
-                let rows = outs.first().map_or(0.0, |out| self.elements(out)) / columns(*op, &args);
-                let (arithmetic, bytes) = left(zeros, rows);
-                (work * arithmetic, read - weight * (1.0 - bytes))
-            }
-            None => (work, read),
-        };
         match op.def().class {
             // A weight that is known to be one is packed at compile time.
             Fusion::Contraction if op.name() == "matmul" => {
@@ -99,7 +195,7 @@ impl CostModel {
             }
             Fusion::Contraction => self.step + (work / self.flops).max(read / self.bytes),
             Fusion::Elementwise => {
-                let each = if transcendental(*op) { self.transcendental } else { 0.0 };
+                let each = if transcendental(op) { self.transcendental } else { 0.0 };
                 let elements = outs.first().map_or(0.0, |t| self.elements(t));
                 // A loop that joins its neighbours pays for its own arithmetic and little else.
                 0.1 * self.step + elements * (0.02 + each) + written / self.bytes
@@ -110,42 +206,101 @@ impl CostModel {
             _ => self.step + (read + written) / self.bytes + work / self.flops,
         }
     }
-}
 
-/// Rows at most for which a product is bound by the bytes of its weight.
-const FEW_ROWS: f64 = 4.0;
-
-/// Share of the rows of panels up to which it pays to leave out the others.
-const USEFUL: f64 = 0.75;
-
-/// Share of the arithmetic and of the bytes of a weight that are left without its zeros, for a product of so many rows.
-fn left(zeros: &Zeros, rows: f64) -> (f64, f64) {
-    if zeros.two_four && rows <= FEW_ROWS && zeros.rows() > USEFUL {
-        return (1.0, stored_share(zeros));
+    /// Cost by the measured kernels, of an operator that one of them computes.
+    fn measured(&self, node: &Node<'_>) -> Option<f64> {
+        let (out, args) = (node.out, node.cx.args);
+        let arg = |i: usize| args.get(i).map(|ty| ty.shape.as_slice());
+        let elements = self.elements(out);
+        match node.op.def().class {
+            Fusion::Elementwise => {
+                // A loop that joins its neighbours has no step of its own.
+                let step = self.predict(Kernel::Step, &[]);
+                let alone = |kernel, x| (self.predict(kernel, &[x]) - step).max(0.0);
+                let curve =
+                    if transcendental(node.op) { alone(Kernel::Transcendental, elements) } else { 0.0 };
+                let stream = alone(Kernel::Map, self.tensor_bytes(out)).max(0.02 * elements);
+                return Some(0.1 * step + stream + curve);
+            }
+            Fusion::Movement if matches!(node.op.name(), "reshape" | "slice" | "expand" | "transpose") => {
+                return None;
+            }
+            _ => {}
+        }
+        match node.op.name() {
+            // What is said to be a weight is preferred over what merely is one.
+            "matmul" => Some(self.matmul(node)? + 0.1 * self.step),
+            "linear" => self.matmul(node),
+            "conv" => self.conv(node),
+            "attention" => {
+                let ([b, h, s, d], [_, _, t, _]) = (arg(0)?, arg(1)?) else { return None };
+                let at = [self.size(s), self.size(t), self.size(d)];
+                let heads = self.size(b) * self.size(h) / Kernel::HEADS as f64;
+                Some(self.times(heads, self.predict(Kernel::Attention, &at)))
+            }
+            "softmax" | "layer_norm" => {
+                let cols = self.size(out.shape.last()?);
+                let kernel = if node.op.name() == "softmax" { Kernel::Softmax } else { Kernel::LayerNorm };
+                Some(self.predict(kernel, &[elements / cols.max(1.0), cols]))
+            }
+            name if name.starts_with("reduce_") => {
+                let folded = self.product(arg(0)?) / elements.max(1.0);
+                Some(self.predict(Kernel::Reduce, &[elements, folded]))
+            }
+            "gather" => {
+                let cols = arg(0)?.last().map_or(1.0, |d| self.size(d)).max(1.0);
+                Some(self.predict(Kernel::Gather, &[elements / cols, cols]))
+            }
+            _ => {
+                let read: f64 = args.iter().map(|ty| self.tensor_bytes(ty)).sum();
+                let work = self.size(&(node.op.def().work)(node.cx, out).flops);
+                Some(self.predict(Kernel::Map, &[read + self.tensor_bytes(out)]) + work / self.flops)
+            }
+        }
     }
-    // Rows that a block of columns does not need cost nothing; those that are left are found through an index.
-    let arithmetic = if zeros.rows() <= USEFUL { zeros.rows() * 1.15 } else { 1.0 };
-    (arithmetic.min(1.0), stored_share(zeros))
-}
 
-/// Share of the bytes of a weight that are stored.
-fn stored_share(zeros: &Zeros) -> f64 {
-    if zeros.rows() <= USEFUL {
-        // Values, and at most four bits for each row of a panel.
-        zeros.rows() * (1.0 + 1.0 / (8 * PANEL) as f64)
-    } else if zeros.two_four {
-        // Half of the values, and two bits for each.
-        0.5 + 0.5 / 16.0
-    } else {
-        1.0
+    /// A kernel several times within one step.
+    fn times(&self, count: f64, ns: f64) -> f64 {
+        let step = self.predict(Kernel::Step, &[]);
+        // The overhead of a step is paid once, but some of it is in every product.
+        step + count * (ns - step).max(0.25 * ns)
     }
-}
 
-/// Columns of a product: extent of the weight that the result has.
-fn columns(op: OpId, args: &[&TensorType]) -> f64 {
-    let axis = usize::from(op.name() != "conv");
-    let extent = args.get(1).and_then(|w| w.shape.get(axis)).and_then(Dim::as_const);
-    extent.map_or(1.0, |n| n.max(1) as f64)
+    fn matmul(&self, node: &Node<'_>) -> Option<f64> {
+        let (a, b) = (node.cx.args.first()?, node.cx.args.get(1)?);
+        let ([rows @ .., k], [lead @ .., _, n]) = (a.shape.as_slice(), b.shape.as_slice()) else {
+            return None;
+        };
+        let (k, n) = (self.size(k), self.size(n));
+        let single = lead.iter().all(|d| d.is(1));
+        let all_rows = self.elements(node.out) / n.max(1.0);
+        if single {
+            let kernel = if (node.constant)(1) { Kernel::Gemm } else { Kernel::Product };
+            return Some(self.predict(kernel, &[all_rows, k, n]));
+        }
+        let m = rows.last().map_or(1.0, |m| self.size(m)).max(1.0);
+        Some(self.times(all_rows / m, self.predict(Kernel::Product, &[m, k, n])))
+    }
+
+    fn conv(&self, node: &Node<'_>) -> Option<f64> {
+        let weight = node.cx.args.get(1)?;
+        let ([m, inputs, window @ ..], [batch, _, image @ ..]) =
+            (weight.shape.as_slice(), node.out.shape.as_slice())
+        else {
+            return None;
+        };
+        if image.len() != 2 || !(node.constant)(1) || !node.cx.attrs.str("layout").is_empty() {
+            return None;
+        }
+        let groups = node.cx.attrs.int("groups").max(1) as f64;
+        let (m, inputs, window) = (self.size(m), self.size(inputs), self.product(window));
+        let pixels = self.size(batch) * self.product(image);
+        if inputs == 1.0 && m == groups {
+            return Some(self.predict(Kernel::Depthwise, &[window, pixels, m]));
+        }
+        let one = self.predict(Kernel::Conv, &[window, pixels, inputs, m / groups]);
+        Some(if groups > 1.0 { self.times(groups, one) } else { one })
+    }
 }
 
 fn transcendental(op: OpId) -> bool {
@@ -166,4 +321,32 @@ fn transcendental(op: OpId) -> bool {
             | "reciprocal"
             | "sqrt"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beyond_the_table_the_time_grows_as_the_roofline() {
+        let table = "map f32 1 1000 900\nmap f32 1 4000 2000\n";
+        let model = CostModel::with_table(Some(Arc::new(CostTable::parse(table).unwrap())));
+        let roofline = CostModel::default();
+        let at = |x| model.predict(Kernel::Map, &[x]);
+        let line = |x| roofline.predict(Kernel::Map, &[x]);
+        assert_eq!((at(1000.0), at(4000.0)), (900.0, 2000.0));
+        let efficiency = 2000.0 / line(4000.0);
+        assert_eq!(at(64000.0), 2000.0 + efficiency * (line(64000.0) - line(4000.0)));
+        assert_eq!((at(0.0), at(999.0)), (900.0, 900.0));
+        let mut last = 0.0;
+        for i in 0..400 {
+            let next = at(f64::from(i) * 20.0);
+            assert!(next >= last, "{i}");
+            last = next;
+        }
+        assert_eq!(
+            model.predict(Kernel::Softmax, &[4.0, 8.0]),
+            roofline.predict(Kernel::Softmax, &[4.0, 8.0])
+        );
+    }
 }

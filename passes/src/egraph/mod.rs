@@ -9,12 +9,15 @@ mod rule;
 mod saturate;
 mod search;
 mod show;
+mod table;
+mod zeros;
 
 pub use cost::CostModel;
 pub use rule::{Apply, Builder, Miss, Numerics, Rhs, Rule};
 pub use saturate::{Activities, Activity};
 pub use search::{Alternative, Kind, Layer, Objective, Picked, Search, Started, Tap};
 pub use show::{Format, apply_rule, draw};
+pub use table::{CostTable, Kernel, Point};
 
 use crate::{Done, Options, rules};
 use autoglm_ir::Graph;
@@ -99,7 +102,7 @@ fn apply_all(
 
 /// The optimised graph, and what happened.
 pub fn explain(graph: &Graph, options: &Options) -> Result<(Graph, Explanation), String> {
-    match stages(graph, options, &CostModel::default())? {
+    match stages(graph, options, &CostModel::with_table(options.costs.clone()))? {
         Err(said) => Ok((graph.clone(), said)),
         Ok(Stages { it, dag, choice, said }) => {
             let node = |id| dag.node(&it.egraph, &choice, id).cloned();

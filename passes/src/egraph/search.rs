@@ -137,7 +137,7 @@ impl<'g> Search<'g> {
         options: &Options,
         symbols: &BTreeMap<String, i64>,
     ) -> Result<Started<'g>, String> {
-        let model = CostModel { symbols: symbols.clone(), ..CostModel::default() };
+        let model = CostModel { symbols: symbols.clone(), ..CostModel::with_table(options.costs.clone()) };
         let Stages { it, dag, choice, said } = match super::stages(graph, options, &model)? {
             Ok(stages) => stages,
             Err(said) => return Ok(Started::Left(said)),

@@ -119,6 +119,7 @@ pub fn rows_program(writer: &mut EngineWriter) -> Program {
             step("sizes", StepKind::Dims { elems: vec![0, 6, 7] }, &[], &[7]),
             step("again", gather(one, 0, 1, 2), &[0, 1], &[8]),
         ],
+        separate: false,
     }
 }
 
@@ -192,6 +193,7 @@ pub fn all_kinds_program(writer: &mut EngineWriter) -> Program {
         ],
         tiles: vec![sample_tile(), sum_tile()],
         steps: all_kinds_steps(),
+        separate: false,
     }
 }
 

@@ -54,6 +54,9 @@ fn a_residual_that_dies_is_overwritten_with_the_same_result() {
         assert!(in_place(&over));
         // The product reads the residual's memory as a factor too, in another order.
         assert!(!in_place(&apart));
+        let mut separate = residual(m, false);
+        separate.program.separate = true;
+        assert!(!in_place(&separate));
         for isa in isas() {
             let want = apart.run(isa, 1).unwrap();
             for threads in [1, 2, 3] {

@@ -1,0 +1,69 @@
+use super::*;
+
+const TEXT: &str = "# a comment\n#\nisa test\nmachine none\n\n\
+    softmax f32 1 1x10 100\nsoftmax f32 1 1x40 200\nsoftmax f32 1 4x10 100\nsoftmax f32 1 4x40 800\nstep f32 1 - 50\n";
+
+fn time(table: &CostTable, at: &[f64]) -> (f64, Vec<f64>) {
+    table.nearest(Kernel::Softmax, 1, at).unwrap()
+}
+
+#[test]
+fn text_and_table_are_one() {
+    let table = CostTable::parse(TEXT).unwrap();
+    assert_eq!((table.isa.as_str(), table.machine.as_str()), ("test", "none"));
+    assert_eq!(CostTable::parse(&table.to_string()).unwrap(), table);
+    let points: Vec<Point> = table.points().collect();
+    assert_eq!(CostTable::measured("test", "none", &points).unwrap(), table);
+    assert_eq!(points[2], Point { kernel: Kernel::Softmax, threads: 1, at: vec![4, 10], ns: 100.0 });
+}
+
+#[test]
+fn measured_extents_give_what_was_measured_and_others_lie_between() {
+    let table = CostTable::parse(TEXT).unwrap();
+    for point in table.points() {
+        let at: Vec<f64> = point.at.iter().map(|x| *x as f64).collect();
+        let (ns, near) = table.nearest(point.kernel, 1, &at).unwrap();
+        assert!((ns / point.ns - 1.0).abs() < 1e-12 && near == at, "{point:?}: {ns}");
+    }
+    // Half way on both axes of the scale, and the mean of the scaled times there.
+    let middle = [unscale(1.0), unscale((scale(10.0) + scale(40.0)) / 2.0)];
+    let want = unscale((2.0 * scale(100.0) + scale(200.0) + scale(800.0)) / 4.0);
+    assert!((time(&table, &middle).0 / want - 1.0).abs() < 1e-12);
+    assert_eq!(time(&table, &[9.0, 5.0]), (time(&table, &[4.0, 10.0]).0, vec![4.0, 10.0]));
+    assert_eq!(table.nearest(Kernel::Step, 1, &[]), Some((50.0, vec![])));
+    assert_eq!(table.nearest(Kernel::Step, 2, &[]), None);
+    assert_eq!(table.nearest(Kernel::Gemm, 1, &[1.0, 1.0, 1.0]), None);
+}
+
+#[test]
+fn the_scale_is_monotone_and_has_an_inverse() {
+    let mut last = f64::NEG_INFINITY;
+    for i in 1..2000 {
+        let x = f64::from(i) * 0.37;
+        assert!(scale(x) > last && (unscale(scale(x)) / x - 1.0).abs() < 1e-12, "{x}");
+        assert!((scale(x) - x.log2()).abs() < 0.09, "{x}");
+        last = scale(x);
+    }
+}
+
+#[test]
+fn damaged_tables_are_refused() {
+    for (line, why) in [
+        ("gemm f32 1 2x3x4", "line 1: needs a kernel"),
+        ("gem f32 1 2x3x4 5", "there is no kernel \"gem\""),
+        ("gemm f16 1 2x3x4 5", "element type \"f16\""),
+        ("gemm f32 1 2x3 5", "is no measurement"),
+        ("gemm f32 1 0x3x4 5", "is no measurement"),
+        ("gemm f32 1 2x3x4 nan", "is no measurement"),
+        ("gemm f32 1 2x3x-4 5", "line 1: \"-4\""),
+        ("map f32 1 2 5\nmap f32 1 2 6", "occurs twice"),
+        ("softmax f32 1 1x1 5\nsoftmax f32 1 2x2 5", "no grid"),
+        ("map f32 1 2 5\nmap f32 1 4 4", "more work takes less time"),
+    ] {
+        let error = CostTable::parse(line).unwrap_err();
+        assert!(error.contains(why), "{line}: {error}");
+    }
+    let point = |bytes, ns| Point { kernel: Kernel::Map, threads: 1, at: vec![bytes], ns };
+    let settled = CostTable::measured("", "", &[point(2, 5.0), point(4, 4.0), point(8, 6.0)]).unwrap();
+    assert_eq!(settled.points().map(|p| p.ns).collect::<Vec<_>>(), [4.0, 4.0, 6.0]);
+}
