@@ -11,6 +11,7 @@ mod layout;
 mod manager;
 pub mod rules;
 mod simplify;
+mod sink;
 
 use autoglm_ir::Graph;
 use autoglm_ir::budget::FoldLimits;
@@ -55,7 +56,7 @@ impl From<Graph> for Done {
 
 /// The passes of a compile, in order. Canonicalisation comes first so that later patterns have one form to match; the
 /// layout pass inserts transposes which the last canonicalisation cancels.
-pub static PIPELINE: &[&Pass] = &[&CANONICALISE, &OPTIMISE, &LAYOUT, &CLEAN_UP];
+pub static PIPELINE: &[&Pass] = &[&CANONICALISE, &OPTIMISE, &LAYOUT, &SINK, &CLEAN_UP];
 
 /// Identities, shape and constant folding, common subexpressions, dead code.
 pub static CANONICALISE: Pass = Pass {
@@ -76,6 +77,13 @@ pub static LAYOUT: Pass = Pass {
     name: "layout",
     doc: "convolutions and pools compute channels-last",
     run: |graph, options| layout::run(graph, options).map(Done::from),
+};
+
+/// Movement behind loops.
+pub static SINK: Pass = Pass {
+    name: "sink",
+    doc: "elementwise operators compute before the movement that precedes them: in a product's order, in the parts of a concatenation",
+    run: |graph, options| sink::run(graph, options).map(Done::from),
 };
 
 /// Canonicalisation again, after layout.

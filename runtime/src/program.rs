@@ -11,6 +11,7 @@
 use crate::elem::ElemType;
 use crate::tile::TileProgram;
 use serde::{Deserialize, Serialize};
+use std::mem;
 
 /// Index of a value in [`Program::values`].
 pub type ValueId = u32;
@@ -402,6 +403,25 @@ pub enum StepKind {
         /// Rows whose scores are all negative infinity (or none, or NaN) give zeros instead of NaN.
         zero_masked: bool,
     },
+    /// Loop nests of which none reads what another writes; of two that may write the same element the later one counts.
+    /// Arguments and outputs are those of the nests, one after the other.
+    Tiles {
+        /// The nests.
+        nests: Vec<Nest>,
+    },
+}
+
+/// One loop nest of [`StepKind::Tiles`], as [`StepKind::Tile`] has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Nest {
+    /// Index into [`Program::tiles`].
+    pub tile: u32,
+    /// Loop extents, outermost first.
+    pub dims: Vec<Reg>,
+    /// One access an argument.
+    pub reads: Vec<Access>,
+    /// One access an output.
+    pub writes: Vec<Access>,
 }
 
 /// How a scattered update meets the element that is there.
@@ -413,6 +433,20 @@ pub enum ScatterMode {
     Mul,
     Max,
     Min,
+}
+
+impl Step {
+    /// Adds a loop nest to a step that is one or several; its arguments and outputs follow those that are there. No effect
+    /// on other steps.
+    pub fn join(&mut self, nest: Nest) {
+        if let StepKind::Tile { tile, dims, reads, writes } = &mut self.kind {
+            let (dims, reads, writes) = (mem::take(dims), mem::take(reads), mem::take(writes));
+            self.kind = StepKind::Tiles { nests: vec![Nest { tile: *tile, dims, reads, writes }] };
+        }
+        if let StepKind::Tiles { nests } = &mut self.kind {
+            nests.push(nest);
+        }
+    }
 }
 
 impl StepKind {
@@ -433,6 +467,7 @@ impl StepKind {
             StepKind::TopK { .. } => "TopK",
             StepKind::Dims { .. } => "Dims",
             StepKind::Attention { .. } => "Attention",
+            StepKind::Tiles { .. } => "Tiles",
         }
     }
 }

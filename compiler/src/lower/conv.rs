@@ -5,7 +5,7 @@ use super::movement::{Fill, padded};
 use super::place::{Place, Writes};
 use super::tile::Body;
 use super::view::View;
-use super::{Failure, Lowering, epilogue};
+use super::{Failure, Lowering, Packing, epilogue};
 use autoglm_ir::{Dim, Node, Tensor, ValueId};
 use autoglm_runtime::cpu::pack;
 use autoglm_runtime::program::{self as rt, StepKind};
@@ -52,7 +52,7 @@ fn kernel(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
     let Some(&[m, _, kh, kw]) = cx.graph.ty(node.args[1]).concrete().as_deref() else {
         return Err(Failure::Invalid(format!("a weight of type {}", cx.graph.ty(node.args[1]))));
     };
-    let weight = cx.packed(weight_id, groups, |weight| pack_weight(weight, groups))?;
+    let weight = cx.packed(weight_id, Packing::Conv(groups), |weight| pack_weight(weight, groups))?;
     let x = input(cx, node)?;
     let mut args = vec![x.id, weight];
     let bias = node.args.get(2).copied();

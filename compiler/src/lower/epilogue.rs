@@ -8,7 +8,7 @@ use autoglm_runtime::program::{self as rt};
 use autoglm_runtime::tile::{Instr, TileProgram};
 
 /// What a contraction does with its result before it stores it.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Tail {
     /// The map; its first argument is the result.
     program: TileProgram,

@@ -1,13 +1,15 @@
 //! Matrix products: the packed f32 kernel, or a TileIR loop for other element types.
 
+use super::epilogue::Tail;
 use super::place::{Place, Writes};
 use super::tile::Body;
 use super::view::{View, merge_loops};
-use super::{Failure, Lowering, epilogue};
-use autoglm_ir::{DType, Def, Dim, Node, ValueId};
+use super::{Failure, Lowering, Packing, epilogue, split};
+use autoglm_ir::{DType, Def, Dim, Node, Tensor, ValueId};
 use autoglm_runtime::cpu::pack;
 use autoglm_runtime::program::{self as rt, StepKind};
 use autoglm_runtime::tile::{BinaryOp, Instr, ReduceOp};
+use std::ops::Range;
 
 /// The right factor.
 enum Right {
@@ -29,13 +31,18 @@ pub(super) fn matmul(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> 
 fn product_f32(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
     let b_shape = &cx.graph.ty(node.args[1]).shape;
     let single = b_shape[..b_shape.len() - 2].iter().all(|d| d.is(1));
-    let a = cx.readable(node.args[0], View::has_lines)?;
-    let b = match cx.graph.value(node.args[1]).def {
-        Def::Const(_) if single => Right::Packed(packed_weight(cx, node.args[1])?),
-        _ => Right::View(cx.place(node.args[1])?),
+    let mut a = cx.readable(node.args[0], View::has_lines)?;
+    let tail = epilogue::of_contraction(cx, node)?;
+    let constant = single && matches!(cx.graph.value(node.args[1]).def, Def::Const(_));
+    if constant && let Some(parts) = split::columns(cx, node, &a, tail.as_ref())? {
+        return parts.into_iter().try_for_each(|part| columns(cx, node, part, tail.clone()));
+    }
+    let b = if constant {
+        Right::Packed(packed_weight(cx, node.args[1], None)?)
+    } else {
+        Right::View(cx.place(node.args[1])?)
     };
     let bias = node.args.get(2).map(|v| cx.dense(*v)).transpose()?;
-    let tail = epilogue::of_contraction(cx, node)?;
     let mut args = vec![a.id];
     args.push(match &b {
         Right::Packed(id) => *id,
@@ -46,8 +53,7 @@ fn product_f32(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
         args.extend(&tail.args);
     }
     let mut reads = tail.as_ref().map_or(Vec::new(), |t| t.reads.clone());
-    let mut a = a;
-    let split = if single { split_rows(cx, node, &args, (&a, &reads))? } else { None };
+    let split = if single { split::rows(cx, node, &args, (&a, &reads))? } else { None };
     let out = match split {
         Some(split) => {
             (a.view, reads) = (split.a, split.reads);
@@ -55,49 +61,43 @@ fn product_f32(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
         }
         None => cx.target_as(cx.result_of(node), &args, Writes::Lines, &cx.graph.ty(node.outs[0]).shape)?,
     };
-    let nest = Nest::new(&a, &b, &out, &reads)?;
-    let epilogue = match tail {
-        Some(tail) => Some(tail.emit(cx, &nest.reads)?),
-        None => None,
-    };
-    let kind = nest.step(cx, matches!(b, Right::Packed(_)), bias.is_some(), epilogue)?;
+    product_step(cx, (&a, &b, &out), (args, bias.is_some()), tail.map(|tail| (tail, reads)))
+}
+
+/// The product of one range of columns, as a step of its own.
+fn columns(cx: &mut Lowering<'_>, node: &Node, part: split::Part, tail: Option<Tail>) -> Result<(), Failure> {
+    let split::Part { columns, a, reads, out } = part;
+    let weight = packed_weight(cx, node.args[1], Some(columns.clone()))?;
+    let mut args = vec![a.id, weight];
+    let bias = node.args.get(2).copied();
+    if let Some(bias) = bias {
+        let id = cx.graph.constant(bias).ok_or_else(|| Failure::Invalid("not a constant".into()))?;
+        let part = |bias: &Tensor| Ok(f32s(&bias.data).get(columns.clone()).unwrap_or_default().to_vec());
+        args.push(cx.packed(id, Packing::Columns(columns.clone()), part)?);
+    }
+    if let Some(tail) = &tail {
+        args.extend(&tail.args);
+    }
+    product_step(
+        cx,
+        (&a, &Right::Packed(weight), &out),
+        (args, bias.is_some()),
+        tail.map(|tail| (tail, reads)),
+    )
+}
+
+fn product_step(
+    cx: &mut Lowering<'_>,
+    (a, b, out): (&Place, &Right, &Place),
+    (args, bias): (Vec<rt::ValueId>, bool),
+    tail: Option<(Tail, Vec<View>)>,
+) -> Result<(), Failure> {
+    let reads = tail.as_ref().map_or(&[][..], |(_, reads)| reads);
+    let nest = Nest::new(a, b, out, reads)?;
+    let epilogue = tail.map(|(tail, _)| tail.emit(cx, &nest.reads)).transpose()?;
+    let kind = nest.step(cx, matches!(b, Right::Packed(_)), bias, epilogue)?;
     cx.step(kind, args, vec![out.id]);
     Ok(())
-}
-
-/// Fewer rows than this at a time cost a product more than copying its result.
-const SPLIT_ROWS_MIN: i64 = 4;
-
-/// A product whose rows are split into more axes.
-struct Split {
-    a: View,
-    reads: Vec<View>,
-    out: Place,
-}
-
-/// Where a reshape that only splits the rows follows, and the step can write its result where that is needed but not its own
-/// (the windows of an image, say): the product with the rows of that reshape.
-fn split_rows(
-    cx: &mut Lowering<'_>,
-    node: &Node,
-    args: &[rt::ValueId],
-    (a, reads): (&Place, &[View]),
-) -> Result<Option<Split>, Failure> {
-    let result = cx.result_of(node);
-    if cx.graph.ty(result).shape != cx.graph.ty(node.outs[0]).shape {
-        return Ok(None);
-    }
-    let Some(out) = cx.split_target(result, args)? else { return Ok(None) };
-    let Some((_, rows)) = out.view.shape.split_last() else { return Ok(None) };
-    if rows.last().and_then(Dim::as_const).is_some_and(|m| m < SPLIT_ROWS_MIN) {
-        return Ok(None);
-    }
-    let k = a.view.shape[a.view.shape.len() - 1].clone();
-    let a = a.view.reshape(&[rows, &[k]].concat());
-    let reads: Option<Vec<View>> = reads.iter().map(|r| r.reshape(&out.view.shape)).collect();
-    let (Some(a), Some(reads)) = (a, reads) else { return Ok(None) };
-    cx.bind_reshaped(result, out.clone());
-    Ok(Some(Split { a, reads, out }))
 }
 
 /// The loops of a product: batch extents and rows, and how each operand is read over them and its own last axes.
@@ -186,16 +186,23 @@ impl Nest {
     }
 }
 
-/// Packs a constant right factor and stores it.
-fn packed_weight(cx: &mut Lowering<'_>, v: ValueId) -> Result<rt::ValueId, Failure> {
+/// Packs a constant right factor, or some of its columns, and stores it.
+fn packed_weight(
+    cx: &mut Lowering<'_>,
+    v: ValueId,
+    columns: Option<Range<usize>>,
+) -> Result<rt::ValueId, Failure> {
     let Some(id) = cx.graph.constant(v) else { return Err(Failure::Invalid("not a constant".into())) };
-    cx.packed(id, 0, |tensor| {
+    let all = cx.graph.ty(v).shape.last().and_then(Dim::as_usize);
+    let columns = columns.or(all.map(|n| 0..n)).ok_or_else(|| Failure::Invalid("no columns".into()))?;
+    cx.packed(id, Packing::Columns(columns.clone()), |tensor| {
         let rank = tensor.shape.len();
-        let (k, n) = (tensor.shape[rank - 2], tensor.shape[rank - 1]);
-        let source = f32s(&tensor.data);
+        let (k, all) = (tensor.shape[rank - 2], tensor.shape[rank - 1]);
+        let (source, n) = (f32s(&tensor.data), columns.len());
         let too_large = || Failure::Unsupported(format!("a weight of {k} x {n} overflows"));
         let mut packed = vec![0f32; pack::packed_gemm_len(k, n).ok_or_else(too_large)?];
-        pack::pack_gemm_b(&source, k, n, n, 1, &mut packed).map_err(|e| Failure::Invalid(e.to_string()))?;
+        let from = source.get(columns.start..).unwrap_or_default();
+        pack::pack_gemm_b(from, k, n, all, 1, &mut packed).map_err(|e| Failure::Invalid(e.to_string()))?;
         Ok(packed)
     })
 }

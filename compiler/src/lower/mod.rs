@@ -17,6 +17,7 @@ mod pool;
 mod reduce;
 mod rope;
 mod shape;
+mod split;
 mod tile;
 mod view;
 
@@ -121,6 +122,15 @@ impl Options {
     pub const PLAIN: Options = Options { fuse: false, views: false };
 }
 
+/// What of a constant a kernel reads, and in which layout.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Packing {
+    /// The weight of a convolution with this number of groups.
+    Conv(usize),
+    /// These columns of a matrix; as they are for a bias.
+    Columns(std::ops::Range<usize>),
+}
+
 /// State of a lowering.
 pub(crate) struct Lowering<'g> {
     pub(crate) graph: &'g Graph,
@@ -142,11 +152,13 @@ pub(crate) struct Lowering<'g> {
     /// Dense copies of values that are views.
     copies: HashMap<ValueId, rt::ValueId>,
     consts: HashMap<ConstId, Place>,
-    /// Packed forms of constants, by the number of groups that they are packed in; 0 for a matrix.
-    packed: HashMap<(ConstId, usize), rt::ValueId>,
+    /// Packed forms of constants.
+    packed: HashMap<(ConstId, Packing), rt::ValueId>,
     /// Constants of one element.
     scalars: HashMap<ConstId, Tensor>,
     tiles: HashMap<String, u32>,
+    /// The step that last wrote parts of a value in loops, and what these are.
+    parts: Option<(usize, tile::Parts)>,
     weights: &'g mut dyn WeightSink,
     loc: String,
 }
@@ -196,6 +208,7 @@ pub fn lower_named(
         packed: HashMap::new(),
         scalars: HashMap::new(),
         tiles: HashMap::new(),
+        parts: None,
         weights,
         loc: String::new(),
     };
@@ -387,15 +400,15 @@ impl Lowering<'_> {
     fn packed(
         &mut self,
         id: ConstId,
-        groups: usize,
+        how: Packing,
         pack: impl FnOnce(&Tensor) -> Result<Vec<f32>, Failure>,
     ) -> Result<rt::ValueId, Failure> {
-        if let Some(done) = self.packed.get(&(id, groups)) {
+        if let Some(done) = self.packed.get(&(id, how.clone())) {
             return Ok(*done);
         }
         let tensor = interp::const_tensor(self.graph, id).map_err(Failure::Invalid)?;
         let value = matmul::store_f32(self, &pack(&tensor)?)?;
-        self.packed.insert((id, groups), value);
+        self.packed.insert((id, how), value);
         Ok(value)
     }
 

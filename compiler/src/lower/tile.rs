@@ -1,6 +1,6 @@
 //! Building TileIR loops and their accesses.
 
-use super::place::Place;
+use super::place::{Place, Writes};
 use super::view::{Move, View};
 use super::{Failure, Lowering, elementwise};
 use autoglm_ir::op::Fusion;
@@ -26,6 +26,25 @@ pub(super) fn lane_bits(lane: Lane, value: f64) -> u64 {
         Lane::F64 => value.to_bits(),
         Lane::I64 => value as i64 as u64,
         Lane::U64 => value as u64,
+    }
+}
+
+/// Arguments of loop nests that become one step.
+const JOINED_ARGS_MAX: usize = 256;
+
+/// The value of which a loop nest writes parts, and the strides that all parts have: boxes of one tensor have the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Parts {
+    value: rt::ValueId,
+    strides: Vec<Dim>,
+}
+
+impl Parts {
+    /// None where a nest writes several values, or parts that do not have the same strides.
+    fn of(outs: &[Place]) -> Option<Parts> {
+        let (first, more) = outs.split_first()?;
+        let same = more.iter().all(|out| out.id == first.id && out.view.strides == first.view.strides);
+        same.then(|| Parts { value: first.id, strides: first.view.strides.clone() })
     }
 }
 
@@ -236,8 +255,33 @@ impl Lowering<'_> {
         let dims = self.shape.regs(dims)?;
         let reads = reads.iter().map(|v| self.view_access(v)).collect::<Result<_, _>>()?;
         let writes = outs.iter().map(|out| self.view_access(&out.view)).collect::<Result<_, _>>()?;
-        self.step(StepKind::Tile { tile, dims, reads, writes }, args, outs.iter().map(|o| o.id).collect());
+        self.nest(rt::Nest { tile, dims, reads, writes }, args, outs);
         Ok(())
+    }
+
+    /// A loop nest that goes on with writing parts of what the last step wrote joins that step; another is a step of its own.
+    fn nest(&mut self, nest: rt::Nest, args: Vec<rt::ValueId>, outs: &[Place]) {
+        let written = Parts::of(outs);
+        let at = self.program.steps.len();
+        let joins = written.is_some()
+            && self
+                .parts
+                .as_ref()
+                .is_some_and(|(step, parts)| *step + 1 == at && Some(parts) == written.as_ref())
+            && outs.iter().all(|out| self.is_free(out, &args, Writes::Any));
+        match self.program.steps.last_mut() {
+            Some(step) if joins && step.args.len() + args.len() <= JOINED_ARGS_MAX => {
+                step.join(nest);
+                step.args.extend(args);
+                step.outs.extend(outs.iter().map(|out| out.id));
+            }
+            _ => {
+                let rt::Nest { tile, dims, reads, writes } = nest;
+                let outs = outs.iter().map(|out| out.id).collect();
+                self.step(StepKind::Tile { tile, dims, reads, writes }, args, outs);
+                self.parts = written.map(|parts| (at, parts));
+            }
+        }
     }
 
     /// Copies all elements of one place to another of the same extents, both in the other's order.

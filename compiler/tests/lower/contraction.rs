@@ -104,7 +104,7 @@ fn convolutions_take_residuals_and_activations() {
         SIZES,
     );
     // The first result is computed in the middle of the second input; only borders are filled.
-    assert_eq!(steps.list(), "Tile Tile Copy Conv+ Tile Tile Conv+");
+    assert_eq!(steps.list(), "Tile*3 Conv+ Tile*2 Conv+");
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn attention_over_a_cache_with_turned_keys() {
          }",
         SIZES,
     );
-    assert_eq!(steps.list(), "MatMul Tile Copy Attention Copy Copy Copy Attention Copy");
+    assert_eq!(steps.list(), "MatMul Tile*2 Attention Copy Copy Copy Attention Copy");
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn convolutions_that_pad_one_value_alike_share_it() {
         ),
         SIZES,
     );
-    assert_eq!(steps.list(), "Tile Tile Tile Conv Tile Tile Tile Copy Conv Conv Copy Copy Tile");
+    assert_eq!(steps.list(), "Tile*3 Conv Tile*4 Conv Conv Copy*2 Tile");
 }
 
 #[test]

@@ -131,7 +131,8 @@ pub(crate) fn check(source: &str, symbols: &[&[(&str, i64)]]) -> Steps {
 /// What a program does.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Steps {
-    /// Kinds in order; a loop that only copies is `Copy`, a step with an epilogue has a `+`.
+    /// Kinds in order; a loop that only copies is `Copy`, a step with an epilogue has a `+`, one of several nests
+    /// their number.
     pub(crate) kinds: Vec<String>,
 }
 
@@ -139,13 +140,15 @@ impl Steps {
     fn of(program: &Program) -> Steps {
         use autoglm_runtime::program::StepKind;
         use autoglm_runtime::tile::Instr;
+        let copies = |tile: u32| {
+            let body = program.tiles[tile as usize].body.as_slice();
+            matches!(body, [Instr::Load { .. }, Instr::Store { .. }])
+        };
         let kind = |kind: &StepKind| match kind {
-            StepKind::Tile { tile, .. } => {
-                let copies = matches!(
-                    program.tiles[*tile as usize].body.as_slice(),
-                    [Instr::Load { .. }, Instr::Store { .. }]
-                );
-                if copies { "Copy".to_string() } else { "Tile".to_string() }
+            StepKind::Tile { tile, .. } => if copies(*tile) { "Copy" } else { "Tile" }.to_string(),
+            StepKind::Tiles { nests } => {
+                let name = if nests.iter().all(|n| copies(n.tile)) { "Copy" } else { "Tile" };
+                format!("{name}*{}", nests.len())
             }
             StepKind::MatMul { epilogue: Some(_), .. } | StepKind::Conv { epilogue: Some(_), .. } => {
                 format!("{}+", kind.name())

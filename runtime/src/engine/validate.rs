@@ -8,7 +8,7 @@ use crate::error::EngineError;
 use crate::program::{
     Access, Cond, Epilogue, Port, Program, Reg, ShapeOp, Step, StepKind, Storage, Value, ValueId,
 };
-use crate::steps::check_map;
+use crate::steps::{check_map, nests};
 use crate::tile::TileProgram;
 
 /// Most values, steps, tile programs or ports.
@@ -66,6 +66,15 @@ pub fn validate_tiles(program: &Program, check: TileCheck<'_>) -> Checked {
     };
     let mut instrs = 0;
     for (i, step) in program.steps.iter().enumerate() {
+        let place = || format!("step #{i} {:?}", step.name);
+        if let StepKind::Tiles { .. } = step.kind {
+            for nest in nests(step).map_err(|detail| invalid(place(), detail))? {
+                let StepKind::Tile { tile, dims, .. } = &nest.kind else { continue };
+                let operands = (elems(&nest.args), elems(&nest.outs));
+                check_tile(program, (*tile, dims.len()), operands, check, &mut instrs, &place)?;
+            }
+            continue;
+        }
         let (tile, rank, args) = match &step.kind {
             StepKind::Tile { tile, dims, .. } => (tile, dims.len(), elems(&step.args)),
             StepKind::MatMul { epilogue: Some(Epilogue { tile, .. }), batch, bias, .. } => {
@@ -76,14 +85,25 @@ pub fn validate_tiles(program: &Program, check: TileCheck<'_>) -> Checked {
             }
             _ => continue,
         };
-        let Some(tile_program) = program.tiles.get(*tile as usize) else { continue };
-        instrs += tile_program.body.len() + tile_program.epilogue.len() + tile_program.reduces.len();
-        at_most("tile instructions of all steps", instrs, MAX_TILE_INSTRS)?;
-        check(tile_program, rank, &args, &elems(&step.outs)).map_err(|detail| {
-            invalid(format!("step #{i} {:?}", step.name), format!("tile program {tile}: {detail}"))
-        })?;
+        check_tile(program, (*tile, rank), (args, elems(&step.outs)), check, &mut instrs, &place)?;
     }
     Ok(())
+}
+
+/// Checks one use of a tile program, and counts its instructions.
+fn check_tile(
+    program: &Program,
+    (tile, rank): (u32, usize),
+    (args, outs): (Vec<ElemType>, Vec<ElemType>),
+    check: TileCheck<'_>,
+    instrs: &mut usize,
+    place: &dyn Fn() -> String,
+) -> Checked {
+    let Some(tile_program) = program.tiles.get(tile as usize) else { return Ok(()) };
+    *instrs += tile_program.body.len() + tile_program.epilogue.len() + tile_program.reduces.len();
+    at_most("tile instructions of all steps", *instrs, MAX_TILE_INSTRS)?;
+    check(tile_program, rank, &args, &outs)
+        .map_err(|detail| invalid(place(), format!("tile program {tile}: {detail}")))
 }
 
 /// The arguments that a contraction's epilogue sees: the result, then what follows the operands and the bias.
@@ -305,6 +325,7 @@ impl Cx<'_> {
         let f32s = Some(ElemType::F32);
         match &step.kind {
             StepKind::Tile { tile, dims, reads, writes } => self.tile(step, *tile, dims, reads, writes),
+            StepKind::Tiles { .. } => nests(step)?.iter().try_for_each(|nest| self.kind(nest)),
             StepKind::MatMul { batch, m, k, n, a, b, b_packed, out, bias, epilogue } => {
                 self.epilogue(step, 2 + usize::from(*bias), batch.len() + 2, epilogue.as_ref())?;
                 let rank = batch.len() + 2;
@@ -509,9 +530,11 @@ impl Cx<'_> {
             let fail = |detail: String| invalid(format!("step #{i} {:?}", step.name), detail);
             let mut outs = step.outs.clone();
             outs.sort_unstable();
-            // A loop may write two parts of a value; that they are apart is checked when a plan is made.
+            // Loops may write several parts of a value; whether they are apart is checked when a plan is made.
             let twice = outs.windows(2).find(|pair| pair[0] == pair[1]);
-            if let Some(twice) = twice.filter(|_| !matches!(step.kind, StepKind::Tile { .. })) {
+            if let Some(twice) =
+                twice.filter(|_| !matches!(step.kind, StepKind::Tile { .. } | StepKind::Tiles { .. }))
+            {
                 return Err(fail(format!("writes value {} twice", twice[0])));
             }
             for &arg in &step.args {
