@@ -3,7 +3,7 @@
 use crate::codes;
 use crate::diag::{Class, Diagnostic};
 use crate::import::{ImportOptions, import};
-use crate::lower::{self, LowerError, NamedValue, WeightSink, lower_named};
+use crate::lower::{self, LowerError, Lowered, NamedValue, WeightSink, lower_described};
 use crate::onnx::file::ModelFile;
 use autoglm_ir::graph::Output;
 use autoglm_ir::{Graph, ValueId};
@@ -96,10 +96,11 @@ pub fn compile(
     };
     let mut sink = Sink { writer };
     let how = if options.optimise && !options.taps { lower::Options::FAST } else { lower::Options::PLAIN };
-    let (program, names) = lower_named(&graph, how, &mut sink)
+    let Lowered { program, names, ops } = lower_described(&graph, how, &mut sink)
         .map_err(|errors| errors.iter().map(diagnostic).collect::<Vec<_>>())?;
     clock.lap("lower", None);
-    let manifest = manifest(model, &graph, options);
+    let mut manifest = manifest(model, &graph, options);
+    manifest.step_ops = ops.iter().map(|ops| ops.join(" ")).collect();
     let step_kinds = program.steps.iter().map(|s| s.kind.name()).collect();
     let bytes = sink.writer.finish(&manifest, &program).map_err(|e| vec![emission(&e)])?;
     clock.lap("emit", None);
@@ -236,6 +237,7 @@ fn manifest(model: &mut ModelFile, graph: &Graph, options: &CompileOptions) -> M
             ("strict".into(), options.passes.strict.to_string()),
         ]),
         op_histogram,
+        step_ops: Vec::new(),
     }
 }
 

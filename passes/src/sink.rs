@@ -180,7 +180,8 @@ struct Moved {
     before: Vec<Dim>,
 }
 
-/// f(move(x), y) = move(f(x, unmove(y))).
+/// f(move(x), y) = move(f(x, unmove(y))). A reshape right behind the product becomes one of its rows, so that the other
+/// operands need not merge axes.
 fn in_order(
     e: &mut Emitter<'_>,
     node: &Node,
@@ -195,6 +196,15 @@ fn in_order(
         chain.push(Moved { op: moved.op, attrs: moved.attrs.clone(), before });
         source = moved.args[0];
     }
+    if let Some(split) = chain.pop_if(|first| first.op.name() == "reshape") {
+        match split_rows(e, node, source, split.attrs.dims("shape"))? {
+            Some(product) => source = product,
+            None if args.iter().enumerate().all(|(i, v)| i == arg || e.graph.ty(*v).numel().is(1)) => {
+                chain.push(split);
+            }
+            None => return Ok(None),
+        }
+    }
     let mut inner = Vec::with_capacity(args.len());
     for (i, v) in args.iter().enumerate() {
         inner.push(if i == arg { source } else { unmoved(e, node, *v, &chain)? });
@@ -204,6 +214,30 @@ fn in_order(
         out = single(e.emit(moved.op, moved.attrs, vec![out], &node.loc)?)?;
     }
     Ok(Some(out))
+}
+
+/// The product with its rows as other axes, if a reshape to `shape` does no more than that.
+fn split_rows(
+    e: &mut Emitter<'_>,
+    node: &Node,
+    source: ValueId,
+    shape: &[Dim],
+) -> Result<Option<ValueId>, String> {
+    let Some(made) = e.graph.producer(source).filter(|n| matches!(n.op.name(), "matmul" | "linear")) else {
+        return Ok(None);
+    };
+    let (op, attrs, mut args, loc) = (made.op, made.attrs.clone(), made.args.clone(), made.loc.clone());
+    let (Some(k), Some((columns, rows))) = (e.graph.ty(args[0]).shape.last(), shape.split_last()) else {
+        return Ok(None);
+    };
+    let own = e.graph.ty(source);
+    if e.graph.ty(args[1]).rank() != 2 || e.graph.ty(args[0]).rank() < 2 || own.shape.last() != Some(columns)
+    {
+        return Ok(None);
+    }
+    let split = Attrs::new([("shape", Attr::Dims([rows, std::slice::from_ref(k)].concat()))]);
+    args[0] = e.op("reshape", split, vec![args[0]], &node.loc)?;
+    e.emit(op, attrs, args, &loc).and_then(single).map(Some)
 }
 
 fn single(values: Vec<ValueId>) -> Result<ValueId, String> {

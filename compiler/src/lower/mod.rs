@@ -160,7 +160,25 @@ pub(crate) struct Lowering<'g> {
     /// The step that last wrote parts of a value in loops, and what these are.
     parts: Option<(usize, tile::Parts)>,
     weights: &'g mut dyn WeightSink,
+    /// ONNX name and operator of the node that is lowered.
     loc: String,
+    op: &'static str,
+    /// Operators that the next step computes besides that of the node.
+    pending: Vec<&'static str>,
+    /// Operators that each step computes.
+    ops: Vec<Vec<&'static str>>,
+}
+
+/// A lowered graph.
+#[derive(Clone, Debug)]
+pub struct Lowered {
+    /// The program.
+    pub program: rt::Program,
+    /// Its values that hold a value with an ONNX name, in execution order.
+    pub names: Vec<NamedValue>,
+    /// For each step the IR operators that it computes, in order; `copy` and `fill` stand for loops that only move elements or set
+    /// them to a number.
+    pub ops: Vec<Vec<&'static str>>,
 }
 
 /// A value of the graph that the program computes as a value of its own.
@@ -180,15 +198,15 @@ pub fn lower(
     options: Options,
     weights: &mut dyn WeightSink,
 ) -> Result<rt::Program, Vec<LowerError>> {
-    lower_named(graph, options, weights).map(|(program, _)| program)
+    lower_described(graph, options, weights).map(|lowered| lowered.program)
 }
 
-/// As [`lower`], with the values of the program that hold a value with an ONNX name, in execution order.
-pub fn lower_named(
+/// As [`lower`], with what the program says of the graph.
+pub fn lower_described(
     graph: &Graph,
     options: Options,
     weights: &mut dyn WeightSink,
-) -> Result<(rt::Program, Vec<NamedValue>), Vec<LowerError>> {
+) -> Result<Lowered, Vec<LowerError>> {
     let plan = fusion::Plan::of(graph, options.fuse);
     let sinks = if options.views { place::sinks(graph, &plan) } else { vec![None; graph.values.len()] };
     let mut lowering = Lowering {
@@ -211,6 +229,9 @@ pub fn lower_named(
         parts: None,
         weights,
         loc: String::new(),
+        op: "",
+        pending: Vec::new(),
+        ops: Vec::new(),
     };
     let whole = |f: Failure| vec![error(f, "graph", &graph.name)];
     lowering.inputs().map_err(whole)?;
@@ -221,7 +242,7 @@ pub fn lower_named(
         }
         // The step of an epilogue is that of the contraction or reduction before it.
         let node = lowering.plan.anchors[i].map_or(node, |anchor| &graph.nodes[anchor]);
-        lowering.loc = node.loc.to_string();
+        (lowering.loc, lowering.op) = (node.loc.to_string(), node.op.name());
         if let Err(failure) = lowering.node(node) {
             errors.push(error(failure, node.op.name(), &node.loc));
             // What follows would only report that its argument is missing.
@@ -234,7 +255,7 @@ pub fn lower_named(
     lowering.outputs().and_then(|()| lowering.guards()).map_err(whole)?;
     let names = lowering.names();
     lowering.program.shape = lowering.shape.program;
-    Ok((lowering.program, names))
+    Ok(Lowered { program: lowering.program, names, ops: lowering.ops })
 }
 
 fn error(failure: Failure, op: &str, loc: &str) -> LowerError {
@@ -454,6 +475,18 @@ impl Lowering<'_> {
     }
 
     fn step(&mut self, kind: rt::StepKind, args: Vec<rt::ValueId>, outs: Vec<rt::ValueId>) {
+        let ops = std::iter::once(self.op).chain(std::mem::take(&mut self.pending)).collect();
+        self.step_of(ops, kind, args, outs);
+    }
+
+    fn step_of(
+        &mut self,
+        ops: Vec<&'static str>,
+        kind: rt::StepKind,
+        args: Vec<rt::ValueId>,
+        outs: Vec<rt::ValueId>,
+    ) {
+        self.ops.push(ops);
         self.program.steps.push(rt::Step { kind, args, outs, name: self.loc.clone() });
     }
 

@@ -187,6 +187,7 @@ fn fill_all(cx: &mut Lowering<'_>, outs: &[Place], (dtype, fill): (DType, &Fill)
         body.push(Instr::Store { out: out as u16, src });
     }
     let program = TileProgram { body: body.instrs, ..TileProgram::default() };
+    cx.pending.push("fill");
     cx.tile_step(program, shape, (body.args, &body.reads), &outs)
 }
 

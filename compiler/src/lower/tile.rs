@@ -8,6 +8,7 @@ use autoglm_ir::{DType, Def, Dim, ValueId};
 use autoglm_runtime::program::{self as rt, Access, StepKind};
 use autoglm_runtime::tile::{Instr, Lane, LaneId, TileProgram};
 use std::collections::HashMap;
+use std::mem;
 
 /// The lane type in which an element type is computed.
 pub(super) fn lane(dtype: DType) -> Lane {
@@ -58,6 +59,8 @@ pub(super) struct Body {
     pub(super) reads: Vec<View>,
     first_arg: u16,
     lanes: HashMap<(ValueId, Vec<Move>), LaneId>,
+    /// Operators that it computes, in order.
+    pub(super) ops: Vec<&'static str>,
     /// A value that is a lane already.
     given: Option<(ValueId, LaneId)>,
 }
@@ -77,6 +80,7 @@ impl Body {
             reads: Vec::new(),
             first_arg: args as u16,
             lanes: HashMap::new(),
+            ops: Vec::new(),
             given: given.map(|v| (v, 0)),
         }
     }
@@ -188,6 +192,7 @@ impl Body {
         let program = TileProgram { body: self.instrs, ..TileProgram::default() };
         let reads = self.reads.iter().map(|view| view.permute(&order)).collect::<Vec<_>>();
         let write = Place { id: out.id, view: out.view.permute(&order) };
+        cx.pending = self.ops;
         cx.tile_step(program, &write.view.shape, (self.args, &reads), std::slice::from_ref(&write))
     }
 
@@ -202,12 +207,15 @@ impl Body {
         out: &Place,
     ) -> Result<(), Failure> {
         let (mut args, mut reads) = (self.args, self.reads);
+        cx.pending = self.ops;
+        cx.pending.push(cx.op);
         program.body = self.instrs;
         program.reduce_rank = (dims.len() - out.view.shape.len()) as u8;
         if let Some(epilogue) = epilogue {
             program.epilogue = epilogue.instrs;
             args.extend(epilogue.args);
             reads.extend(epilogue.reads);
+            cx.pending.extend(epilogue.ops);
         }
         // An argument that only the epilogue reads stays where it is in the reduced dimensions.
         for view in &mut reads {
@@ -251,16 +259,29 @@ impl Lowering<'_> {
         (args, reads): (Vec<rt::ValueId>, &[View]),
         outs: &[Place],
     ) -> Result<(), Failure> {
+        let ops = self.ops_of(&program);
         let tile = self.tile(program);
         let dims = self.shape.regs(dims)?;
         let reads = reads.iter().map(|v| self.view_access(v)).collect::<Result<_, _>>()?;
         let writes = outs.iter().map(|out| self.view_access(&out.view)).collect::<Result<_, _>>()?;
-        self.nest(rt::Nest { tile, dims, reads, writes }, args, outs);
+        self.nest(rt::Nest { tile, dims, reads, writes }, ops, args, outs);
         Ok(())
     }
 
+    /// What a loop nest computes: what was said, else what its instructions show, else the operator of the node.
+    fn ops_of(&mut self, program: &TileProgram) -> Vec<&'static str> {
+        let said = mem::take(&mut self.pending);
+        let op = match program.body.as_slice() {
+            _ if !said.is_empty() => return said,
+            [Instr::Load { .. }, Instr::Store { .. }] => "copy",
+            [Instr::Load { .. }, Instr::Convert { .. }, Instr::Store { .. }] => "cast",
+            _ => self.op,
+        };
+        vec![op]
+    }
+
     /// A loop nest that goes on with writing parts of what the last step wrote joins that step; another is a step of its own.
-    fn nest(&mut self, nest: rt::Nest, args: Vec<rt::ValueId>, outs: &[Place]) {
+    fn nest(&mut self, nest: rt::Nest, ops: Vec<&'static str>, args: Vec<rt::ValueId>, outs: &[Place]) {
         let written = Parts::of(outs);
         let at = self.program.steps.len();
         let joins = written.is_some()
@@ -274,11 +295,12 @@ impl Lowering<'_> {
                 step.join(nest);
                 step.args.extend(args);
                 step.outs.extend(outs.iter().map(|out| out.id));
+                self.ops[at - 1].extend(ops);
             }
             _ => {
                 let rt::Nest { tile, dims, reads, writes } = nest;
                 let outs = outs.iter().map(|out| out.id).collect();
-                self.step(StepKind::Tile { tile, dims, reads, writes }, args, outs);
+                self.step_of(ops, StepKind::Tile { tile, dims, reads, writes }, args, outs);
                 self.parts = written.map(|parts| (at, parts));
             }
         }

@@ -105,6 +105,7 @@ fn convolutions_take_residuals_and_activations() {
     );
     // The first result is computed in the middle of the second input; only borders are filled.
     assert_eq!(steps.list(), "Tile*3 Conv+ Tile*2 Conv+");
+    assert_eq!(steps.ops, ["fill fill copy", "conv max", "fill fill", "conv add max"]);
 }
 
 #[test]
