@@ -10,10 +10,12 @@ use crate::emitter::{Emitter, rebuild};
 use autoglm_ir::dim::product;
 use autoglm_ir::op::Fusion;
 use autoglm_ir::{Attr, Attrs, DType, Dim, Graph, Node, OpId, ValueId};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-/// Parts of a concatenation that an elementwise operator or a slice is repeated for.
+/// Parts of a concatenation that an elementwise operator or a slice is repeated for: those of an image rolled along three axes.
 const PARTS_MAX: usize = 8;
+/// Concatenations within concatenations that are looked into.
+const DEPTH_MAX: usize = 4;
 
 /// Why a node is rewritten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,22 +59,24 @@ enum Source {
 
 struct Planner<'g> {
     graph: &'g Graph,
-    /// Nodes that read each value, and whether it is an output too.
-    uses: Vec<usize>,
+    /// Nodes that read each value; an output has one more that does not exist.
+    readers: Vec<Vec<usize>>,
     sources: Vec<Source>,
+    /// Concatenations of slices that nothing but slices along other axes reads.
+    passed: HashSet<ValueId>,
     plans: HashMap<ValueId, Plan>,
 }
 
 impl<'g> Planner<'g> {
     fn new(graph: &'g Graph) -> Planner<'g> {
-        let mut uses = vec![0; graph.values.len()];
+        let mut readers = vec![Vec::new(); graph.values.len()];
         let live = crate::live_nodes(graph);
-        let nodes = graph.nodes.iter().zip(live).filter(|(_, live)| *live);
-        for v in nodes.flat_map(|(node, _)| &node.args).chain(graph.outputs.iter().map(|o| &o.value)) {
-            uses[v.0 as usize] += 1;
+        for (i, node) in graph.nodes.iter().enumerate().filter(|(i, _)| live[*i]) {
+            node.args.iter().for_each(|v| readers[v.0 as usize].push(i));
         }
+        graph.outputs.iter().for_each(|o| readers[o.value.0 as usize].push(graph.nodes.len()));
         let sources = vec![Source::Other; graph.values.len()];
-        Planner { graph, uses, sources, plans: HashMap::new() }
+        Planner { graph, readers, sources, passed: HashSet::new(), plans: HashMap::new() }
     }
 
     fn run(mut self) -> HashMap<ValueId, Plan> {
@@ -80,6 +84,9 @@ impl<'g> Planner<'g> {
             let [out] = node.outs.as_slice() else { continue };
             let (source, plan) = self.decide(node, *out);
             self.sources[out.0 as usize] = source;
+            if source == Source::Parts && node.op.name() == "concat" && self.is_sliced(node, *out) {
+                self.passed.insert(*out);
+            }
             self.plans.extend(plan.map(|plan| (*out, plan)));
         }
         self.plans
@@ -87,7 +94,7 @@ impl<'g> Planner<'g> {
 
     /// What only one node reads.
     fn source(&self, v: ValueId) -> Source {
-        if self.uses[v.0 as usize] == 1 { self.sources[v.0 as usize] } else { Source::Other }
+        if self.readers[v.0 as usize].len() == 1 { self.sources[v.0 as usize] } else { Source::Other }
     }
 
     fn decide(&self, node: &Node, out: ValueId) -> (Source, Option<Plan>) {
@@ -108,7 +115,7 @@ impl<'g> Planner<'g> {
                 _ => (Source::Other, None),
             },
             "concat" if self.is_parts(node) => (Source::Parts, None),
-            "slice" if self.passes_parts(node) => (Source::Other, Some(Plan::Slice)),
+            "slice" if self.passed.contains(&node.args[0]) => (Source::Other, Some(Plan::Slice)),
             _ if node.op.def().class == Fusion::Elementwise => self.elementwise(node, out),
             _ => (Source::Other, None),
         }
@@ -152,25 +159,20 @@ impl<'g> Planner<'g> {
             && node.args.iter().all(|v| other(v) == other(&node.args[0]))
     }
 
-    /// A slice along other axes than that of the concatenation of slices before it, which only such slices read.
-    fn passes_parts(&self, node: &Node) -> bool {
-        let whole = node.args[0];
-        let Some(concat) = self.graph.producer(whole).filter(|p| p.op.name() == "concat") else {
-            return false;
-        };
+    /// Whether slices along other axes than that of a concatenation are all that reads it.
+    fn is_sliced(&self, concat: &Node, out: ValueId) -> bool {
         let axis = concat.attrs.int("axis") as usize;
-        let extent = &self.graph.ty(whole).shape[axis];
-        let along = |slice: &Node| {
-            slice.op.name() == "slice"
-                && slice.attrs.dims("starts")[axis].is(0)
-                && slice.attrs.dims("sizes")[axis] == *extent
-                && slice.attrs.ints("steps")[axis] == 1
-        };
-        let readers = || self.graph.nodes.iter().filter(|n| n.args.contains(&whole));
-        self.is_parts(concat)
-            && readers().all(along)
-            && self.graph.outputs.iter().all(|output| output.value != whole)
+        let extent = &self.graph.ty(out).shape[axis];
+        let along = |reader: &Node| reader.op.name() == "slice" && is_whole(reader, axis, extent);
+        self.readers[out.0 as usize].iter().all(|i| self.graph.nodes.get(*i).is_some_and(along))
     }
+}
+
+/// Whether a slice takes all of an axis.
+fn is_whole(slice: &Node, axis: usize, extent: &Dim) -> bool {
+    slice.attrs.dims("starts")[axis].is(0)
+        && slice.attrs.dims("sizes")[axis] == *extent
+        && slice.attrs.ints("steps")[axis] == 1
 }
 
 /// One movement operator and the extents before it.
@@ -264,10 +266,20 @@ fn unmoved(e: &mut Emitter<'_>, node: &Node, v: ValueId, chain: &[Moved]) -> Res
     Ok(at)
 }
 
-/// The concatenation that gives a value: its axis and parts.
+/// The concatenation that gives a value: its axis and parts. None if it has too many, also within its parts.
 fn parts(e: &Emitter<'_>, v: ValueId) -> Option<(usize, Vec<ValueId>)> {
     let concat = e.graph.producer(v).filter(|n| n.op.name() == "concat")?;
-    Some((usize::try_from(concat.attrs.int("axis")).ok()?, concat.args.clone()))
+    let few = leaves(e, v, DEPTH_MAX).is_some_and(|leaves| leaves <= PARTS_MAX);
+    few.then_some((usize::try_from(concat.attrs.int("axis")).ok()?, concat.args.clone()))
+}
+
+/// Parts that are no concatenations themselves.
+fn leaves(e: &Emitter<'_>, v: ValueId, depth: usize) -> Option<usize> {
+    match e.graph.producer(v).filter(|n| n.op.name() == "concat") {
+        Some(concat) if concat.args.len() > PARTS_MAX || depth == 0 => None,
+        Some(concat) => concat.args.iter().map(|part| leaves(e, *part, depth - 1)).sum(),
+        None => Some(1),
+    }
 }
 
 fn concat(e: &mut Emitter<'_>, node: &Node, axis: usize, parts: Vec<ValueId>) -> Result<ValueId, String> {
@@ -314,12 +326,20 @@ fn cut(starts: Vec<Dim>, sizes: Vec<Dim>, steps: Vec<i64>) -> Attrs {
 /// slice(concat(a, b)) = concat(slice(a), slice(b)) along another axis.
 fn slice_parts(e: &mut Emitter<'_>, node: &Node, whole: ValueId) -> Result<Option<ValueId>, String> {
     let Some((axis, pieces)) = parts(e, whole) else { return Ok(None) };
+    if !is_whole(node, axis, &e.graph.ty(whole).shape[axis]) {
+        return Ok(None);
+    }
     let mut outs = Vec::with_capacity(pieces.len());
     for piece in pieces {
         let mut sizes = node.attrs.dims("sizes").to_vec();
         sizes[axis] = e.graph.ty(piece).shape[axis].clone();
         let attrs = cut(node.attrs.dims("starts").to_vec(), sizes, node.attrs.ints("steps").to_vec());
-        outs.push(e.op("slice", attrs, vec![piece], &node.loc)?);
+        // What this slice reads of a concatenation that was a slice itself nothing else reads.
+        let part = Node { attrs: attrs.clone(), ..node.clone() };
+        outs.push(match slice_parts(e, &part, piece)? {
+            Some(out) => out,
+            None => e.op("slice", attrs, vec![piece], &node.loc)?,
+        });
     }
     concat(e, node, axis, outs).map(Some)
 }

@@ -435,7 +435,25 @@ pub enum ScatterMode {
     Min,
 }
 
+/// Most loop nests of a step, and most outputs of all of them together: whether they are apart is checked pair by pair.
+pub const NESTS_MAX: usize = 64;
+/// Most arguments or outputs of one step.
+pub const MAX_OPERANDS: usize = 1024;
+/// See [`NESTS_MAX`].
+pub const NEST_OUTS_MAX: usize = 128;
+
 impl Step {
+    /// Whether a loop nest with so many arguments and outputs can become a part of the step.
+    pub fn can_join(&self, args: usize, outs: usize) -> bool {
+        let nests = match &self.kind {
+            StepKind::Tile { .. } => 1,
+            StepKind::Tiles { nests } => nests.len(),
+            _ => return false,
+        };
+        let fits = self.args.len() + args <= MAX_OPERANDS && self.outs.len() + outs <= NEST_OUTS_MAX;
+        fits && nests < NESTS_MAX
+    }
+
     /// Adds a loop nest to a step that is one or several; its arguments and outputs follow those that are there. No effect
     /// on other steps.
     pub fn join(&mut self, nest: Nest) {

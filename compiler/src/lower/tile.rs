@@ -30,9 +30,6 @@ pub(super) fn lane_bits(lane: Lane, value: f64) -> u64 {
     }
 }
 
-/// Arguments of loop nests that become one step.
-const JOINED_ARGS_MAX: usize = 256;
-
 /// The value of which a loop nest writes parts, and the strides that all parts have: boxes of one tensor have the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Parts {
@@ -291,7 +288,7 @@ impl Lowering<'_> {
                 .is_some_and(|(step, parts)| *step + 1 == at && Some(parts) == written.as_ref())
             && outs.iter().all(|out| self.is_free(out, &args, Writes::Any));
         match self.program.steps.last_mut() {
-            Some(step) if joins && step.args.len() + args.len() <= JOINED_ARGS_MAX => {
+            Some(step) if joins && step.can_join(args.len(), outs.len()) => {
                 step.join(nest);
                 step.args.extend(args);
                 step.outs.extend(outs.iter().map(|out| out.id));

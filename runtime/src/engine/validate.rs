@@ -6,7 +6,8 @@ use super::manifest::{Manifest, TensorSignature};
 use crate::elem::ElemType;
 use crate::error::EngineError;
 use crate::program::{
-    Access, Cond, Epilogue, Port, Program, Reg, ShapeOp, Step, StepKind, Storage, Value, ValueId,
+    Access, Cond, Epilogue, MAX_OPERANDS, NEST_OUTS_MAX, NESTS_MAX, Port, Program, Reg, ShapeOp, Step,
+    StepKind, Storage, Value, ValueId,
 };
 use crate::steps::{check_map, nests};
 use crate::tile::TileProgram;
@@ -20,8 +21,6 @@ pub const MAX_RANK: usize = 16;
 /// Most instructions of the tile programs that all steps refer to, counted once for every step: a plan holds a copy of
 /// each, so that a small file with many steps could make it as large as it likes.
 pub const MAX_TILE_INSTRS: usize = 1 << 22;
-/// Most arguments or outputs of one step.
-pub const MAX_OPERANDS: usize = 1024;
 
 /// Checks a tile program against the rank of its loop nest and the element types of its arguments and outputs.
 pub type TileCheck<'a> = &'a dyn Fn(&TileProgram, usize, &[ElemType], &[ElemType]) -> Result<(), String>;
@@ -49,6 +48,11 @@ pub fn validate(program: &Program, weights_len: u64) -> Checked {
     at_most("number of outputs", program.outputs.len(), MAX_ITEMS)?;
     at_most("number of shape operations", program.shape.ops.len(), MAX_SHAPE_OPS)?;
     at_most("number of guards", program.shape.guards.len(), MAX_SHAPE_OPS)?;
+    let nests = program.steps.iter().map(|step| match &step.kind {
+        StepKind::Tiles { nests } => nests.len(),
+        _ => 0,
+    });
+    at_most("number of loop nests", nests.sum(), MAX_ITEMS)?;
     cx.values()?;
     cx.ports()?;
     cx.shape()?;
@@ -325,7 +329,15 @@ impl Cx<'_> {
         let f32s = Some(ElemType::F32);
         match &step.kind {
             StepKind::Tile { tile, dims, reads, writes } => self.tile(step, *tile, dims, reads, writes),
-            StepKind::Tiles { .. } => nests(step)?.iter().try_for_each(|nest| self.kind(nest)),
+            StepKind::Tiles { nests: list } => {
+                let (count, outs) = (list.len(), step.outs.len());
+                if count > NESTS_MAX || outs > NEST_OUTS_MAX {
+                    return Err(format!(
+                        "{count} nests with {outs} outputs, the limits are {NESTS_MAX} and {NEST_OUTS_MAX}"
+                    ));
+                }
+                nests(step)?.iter().try_for_each(|nest| self.kind(nest))
+            }
             StepKind::MatMul { batch, m, k, n, a, b, b_packed, out, bias, epilogue } => {
                 self.epilogue(step, 2 + usize::from(*bias), batch.len() + 2, epilogue.as_ref())?;
                 let rank = batch.len() + 2;

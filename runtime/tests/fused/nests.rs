@@ -74,8 +74,17 @@ fn of_nests_that_overlap_the_last_counts() {
 }
 
 #[test]
-fn nests_that_do_not_account_for_the_operands_are_refused() {
-    let changes: [fn(&mut Build); 4] = [
+fn nests_that_do_not_account_for_the_operands_or_are_too_many_are_refused() {
+    let changes: [fn(&mut Build); 5] = [
+        |b| {
+            if let StepKind::Tiles { nests } = &mut b.program.steps[0].kind {
+                let tile = TileProgram::default();
+                b.program.tiles.push(tile);
+                let tile = b.program.tiles.len() as u32 - 1;
+                let empty = Nest { tile, dims: vec![], reads: vec![], writes: vec![] };
+                nests.resize(65, empty);
+            }
+        },
         |b| b.program.steps[0].args.truncate(1),
         |b| b.program.steps[0].outs.truncate(2),
         |b| b.program.steps[0].args.push(0),
