@@ -209,8 +209,21 @@ pub struct Description {
     pub sections: Vec<(String, u64)>,
     /// Facts about the build.
     pub manifest: Vec<(String, String)>,
-    /// Steps: kind, name, shapes as text.
-    pub steps: Vec<[String; 3]>,
+    /// Steps.
+    pub steps: Vec<StepLine>,
+}
+
+/// A step of an engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepLine {
+    /// Its kind.
+    pub kind: String,
+    /// The ONNX node that it came from.
+    pub name: String,
+    /// Operators of the IR that it computes, in order; `copy` and `fill` for loops that only move or set elements.
+    pub ops: Vec<String>,
+    /// Element types of arguments and outputs.
+    pub shapes: String,
 }
 
 /// How the loops of a run are run.

@@ -19,7 +19,7 @@ fn scratch(name: &str) -> PathBuf {
 }
 
 /// The passes of a compile, in order.
-const PHASES: [&str; 5] = ["import", "canonicalise", "optimise", "layout", "clean-up"];
+const PHASES: [&str; 6] = ["import", "canonicalise", "optimise", "layout", "sink", "clean-up"];
 
 #[test]
 fn every_phase_is_dumped_printed_and_measured() {

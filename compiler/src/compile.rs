@@ -4,7 +4,7 @@ use crate::accuracy::{self, Accuracy, AccuracyReport};
 use crate::codes;
 use crate::diag::{Class, Diagnostic};
 use crate::import::{ImportOptions, import};
-use crate::lower::{self, LowerError, Lowered, NamedValue, WeightSink, WeightZeros, lower_named};
+use crate::lower::{self, LowerError, Lowered, NamedValue, WeightSink, WeightZeros, lower_described};
 use crate::onnx::file::ModelFile;
 use autoglm_ir::graph::Output;
 use autoglm_ir::{Graph, ValueId};
@@ -118,10 +118,11 @@ pub fn compile(
         }
     };
     let mut sink = Sink { writer };
-    let Lowered { program, names, zeros } = lower_named(&graph, how, &mut sink)
+    let Lowered { program, names, ops, zeros } = lower_described(&graph, how, &mut sink)
         .map_err(|errors| errors.iter().map(diagnostic).collect::<Vec<_>>())?;
     clock.lap("lower", None);
-    let manifest = manifest(model, &graph, options, accuracy.as_ref());
+    let mut manifest = manifest(model, &graph, options, accuracy.as_ref());
+    manifest.step_ops = ops.iter().map(|ops| ops.join(" ")).collect();
     let step_kinds = program.steps.iter().map(|s| s.kind.name()).collect();
     let bytes = sink.writer.finish(&manifest, &program).map_err(|e| vec![emission(&e)])?;
     clock.lap("emit", None);
@@ -311,6 +312,7 @@ fn manifest(
         .chain(accuracy.into_iter().flat_map(AccuracyReport::facts))
         .collect(),
         op_histogram,
+        step_ops: Vec::new(),
     }
 }
 

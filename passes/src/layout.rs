@@ -50,10 +50,21 @@ fn wrap(e: &mut Emitter<'_>, node: &Node, args: &[ValueId]) -> Result<Option<Val
     e.op("transpose", perm(TO_FIRST), vec![out], &node.loc).map(Some)
 }
 
-/// The channels-last value behind a transpose to NCHW.
+/// The channels-last value behind a transpose to NCHW, also behind a reshape that is one: of an image of one pixel, say.
 fn behind(e: &Emitter<'_>, v: ValueId) -> Option<ValueId> {
-    let node = e.graph.producer(v).filter(|n| n.op.name() == "transpose")?;
-    (node.attrs.ints("perm") == TO_FIRST).then(|| node.args[0])
+    let node = e.graph.producer(v)?;
+    let inner = *node.args.first()?;
+    let shape = &e.graph.ty(inner).shape;
+    let moves = match node.op.name() {
+        "transpose" => node.attrs.ints("perm") == TO_FIRST,
+        "reshape" if shape.len() == 4 => {
+            let order = TO_FIRST.map(|axis| axis as usize);
+            let wide: Vec<usize> = order.into_iter().filter(|axis| !shape[*axis].is(1)).collect();
+            wide.is_sorted() && order.iter().map(|axis| &shape[*axis]).eq(node.attrs.dims("shape"))
+        }
+        _ => false,
+    };
+    moves.then_some(inner)
 }
 
 /// op(transpose(x), ..) = transpose(op(x, ..)) for operators that do not care where an axis is.

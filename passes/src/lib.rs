@@ -12,6 +12,7 @@ mod layout;
 mod manager;
 pub mod rules;
 mod simplify;
+mod sink;
 
 use autoglm_ir::Graph;
 use autoglm_ir::budget::FoldLimits;
@@ -60,10 +61,10 @@ impl From<Graph> for Done {
 
 /// The passes of a compile, in order. Canonicalisation comes first so that later patterns have one form to match; the
 /// layout pass inserts transposes which the last canonicalisation cancels.
-pub static PIPELINE: &[&Pass] = &[&CANONICALISE, &OPTIMISE, &LAYOUT, &CLEAN_UP];
+pub static PIPELINE: &[&Pass] = &[&CANONICALISE, &OPTIMISE, &LAYOUT, &SINK, &CLEAN_UP];
 
 /// Those of them that follow [`OPTIMISE`].
-pub static AFTER_SEARCH: &[&Pass] = &[&LAYOUT, &CLEAN_UP];
+pub static AFTER_SEARCH: &[&Pass] = &[&LAYOUT, &SINK, &CLEAN_UP];
 
 /// The passes of a compile that only makes a model runnable: the layout and the constant weights that the kernels need,
 /// and no rewriting. What the optimiser gains is measured against it.
@@ -88,6 +89,13 @@ pub static LAYOUT: Pass = Pass {
     name: "layout",
     doc: "convolutions and pools compute channels-last",
     run: |graph, options| layout::run(graph, options, Keep::Simplified).map(Done::from),
+};
+
+/// Movement behind loops.
+pub static SINK: Pass = Pass {
+    name: "sink",
+    doc: "elementwise operators compute before the movement that precedes them: in a product's order, in the parts of a concatenation",
+    run: |graph, options| sink::run(graph, options).map(Done::from),
 };
 
 /// Canonicalisation again, after layout.

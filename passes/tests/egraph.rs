@@ -83,6 +83,9 @@ fn products_of_one_input_become_one() {
     assert_eq!(merged(&conv(1, "1,1")), (1, 3));
     assert_eq!(merged(&conv(2, "1,1")), (0, 2));
     assert_eq!(merged(&conv(1, "3,3")), (0, 2));
+    // The step of a convolution does the activation too, as long as it is behind the convolution itself.
+    let activated = conv(1, "1,1").replace("return %0, %1", "%2 = tanh %0\nreturn %2, %1");
+    assert_eq!(merged(&activated), (0, 3));
 }
 
 /// A model may claim any extent; a constant of that many ones must not be made element by element.

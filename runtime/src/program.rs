@@ -11,6 +11,7 @@
 use crate::elem::ElemType;
 use crate::tile::TileProgram;
 use serde::{Deserialize, Serialize};
+use std::mem;
 
 /// Index of a value in [`Program::values`].
 pub type ValueId = u32;
@@ -424,6 +425,25 @@ pub enum StepKind {
         /// Rows whose scores are all negative infinity (or none, or NaN) give zeros instead of NaN.
         zero_masked: bool,
     },
+    /// Loop nests of which none reads what another writes; of two that may write the same element the later one counts.
+    /// Arguments and outputs are those of the nests, one after the other.
+    Tiles {
+        /// The nests.
+        nests: Vec<Nest>,
+    },
+}
+
+/// One loop nest of [`StepKind::Tiles`], as [`StepKind::Tile`] has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Nest {
+    /// Index into [`Program::tiles`].
+    pub tile: u32,
+    /// Loop extents, outermost first.
+    pub dims: Vec<Reg>,
+    /// One access an argument.
+    pub reads: Vec<Access>,
+    /// One access an output.
+    pub writes: Vec<Access>,
 }
 
 /// How a scattered update meets the element that is there.
@@ -435,6 +455,38 @@ pub enum ScatterMode {
     Mul,
     Max,
     Min,
+}
+
+/// Most loop nests of a step, and most outputs of all of them together: whether they are apart is checked pair by pair.
+pub const NESTS_MAX: usize = 64;
+/// Most arguments or outputs of one step.
+pub const MAX_OPERANDS: usize = 1024;
+/// See [`NESTS_MAX`].
+pub const NEST_OUTS_MAX: usize = 128;
+
+impl Step {
+    /// Whether a loop nest with so many arguments and outputs can become a part of the step.
+    pub fn can_join(&self, args: usize, outs: usize) -> bool {
+        let nests = match &self.kind {
+            StepKind::Tile { .. } => 1,
+            StepKind::Tiles { nests } => nests.len(),
+            _ => return false,
+        };
+        let fits = self.args.len() + args <= MAX_OPERANDS && self.outs.len() + outs <= NEST_OUTS_MAX;
+        fits && nests < NESTS_MAX
+    }
+
+    /// Adds a loop nest to a step that is one or several; its arguments and outputs follow those that are there. No effect
+    /// on other steps.
+    pub fn join(&mut self, nest: Nest) {
+        if let StepKind::Tile { tile, dims, reads, writes } = &mut self.kind {
+            let (dims, reads, writes) = (mem::take(dims), mem::take(reads), mem::take(writes));
+            self.kind = StepKind::Tiles { nests: vec![Nest { tile: *tile, dims, reads, writes }] };
+        }
+        if let StepKind::Tiles { nests } = &mut self.kind {
+            nests.push(nest);
+        }
+    }
 }
 
 impl StepKind {
@@ -465,6 +517,7 @@ impl StepKind {
             StepKind::TopK { .. } => "TopK",
             StepKind::Dims { .. } => "Dims",
             StepKind::Attention { .. } => "Attention",
+            StepKind::Tiles { .. } => "Tiles",
         }
     }
 }

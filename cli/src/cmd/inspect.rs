@@ -2,7 +2,7 @@
 
 use super::{Ctx, describe};
 use crate::args::{InspectArgs, Isa, Section};
-use crate::backend::{Description, OpenOptions};
+use crate::backend::{Description, OpenOptions, StepLine};
 use crate::error::CliError;
 use crate::report::{Report, Table};
 use serde_json::{Value, json};
@@ -42,11 +42,11 @@ fn manifest(report: &mut Report, description: &Description) {
 }
 
 fn steps(report: &mut Report, description: &Description) {
-    let mut table = Table::new(&[">step", "kind", "name", "shapes"]);
-    for (i, [kind, name, shapes]) in description.steps.iter().enumerate() {
-        table.row([&i.to_string(), kind, name, shapes]);
+    let mut table = Table::new(&[">step", "kind", "operators", "name", "shapes"]);
+    for (i, step) in description.steps.iter().enumerate() {
+        table.row([&i.to_string(), &step.kind, &step.ops.join(" "), &step.name, &step.shapes]);
     }
-    let step = |[kind, name, shapes]: &[String; 3]| json!({ "kind": kind, "name": name, "shapes": shapes });
+    let step = |s: &StepLine| json!({ "kind": s.kind, "name": s.name, "ops": s.ops, "shapes": s.shapes });
     report.set("steps", Value::Array(description.steps.iter().map(step).collect()));
     report.text(&table.render());
 }

@@ -3,7 +3,8 @@
 use super::{port_dim, run_error, taps};
 use crate::args::Isa as IsaArg;
 use crate::backend::{
-    Description, Engine, Execution, Loops, MemoryUse, OpenOptions, Port, Signature, SymbolRange, Taps,
+    Description, Engine, Execution, Loops, MemoryUse, OpenOptions, Port, Signature, StepLine, SymbolRange,
+    Taps,
 };
 use crate::codes;
 use crate::error::{CliError, Exit};
@@ -137,7 +138,18 @@ impl Engine for Native {
         ];
         facts.extend(manifest.opsets.iter().map(|(d, v)| (format!("opset {d:?}"), v.to_string())));
         facts.extend(manifest.options.iter().map(|(k, v)| (format!("option {k}"), v.clone())));
-        let step = |s: &program::Step| [s.kind.name().to_string(), s.name.clone(), shapes(program, s)];
+        let step = |(i, s): (usize, &program::Step)| StepLine {
+            kind: s.kind.name().to_string(),
+            name: s.name.clone(),
+            ops: manifest
+                .step_ops
+                .get(i)
+                .into_iter()
+                .flat_map(|ops| ops.split(' '))
+                .map(Into::into)
+                .collect(),
+            shapes: shapes(program, s),
+        };
         let symbol = |(name, bound): (&String, &SymbolBound)| SymbolRange {
             name: name.clone(),
             min: bound.min,
@@ -150,7 +162,7 @@ impl Engine for Native {
             symbols: manifest.symbols.iter().map(symbol).collect(),
             sections: sections.map(|s| (s.kind.name().to_string(), s.len)).collect(),
             manifest: facts,
-            steps: program.steps.iter().map(step).collect(),
+            steps: program.steps.iter().enumerate().map(step).collect(),
         }
     }
 

@@ -80,7 +80,12 @@ impl Engine for FakeEngine {
             symbols: vec![SymbolRange { name: "batch".into(), min: 2, max: Some(8) }],
             sections: vec![("weights".into(), 2048)],
             manifest: vec![("producer".into(), "a\x1b[31m".into())],
-            steps: vec![["Tile".into(), "/mul".into(), "f32[batch,3]".into()]],
+            steps: vec![StepLine {
+                kind: "Tile".into(),
+                name: "/mul".into(),
+                ops: vec!["mul".into()],
+                shapes: "f32[batch,3]".into(),
+            }],
         }
     }
 

@@ -1,7 +1,7 @@
 //! Runs of graphs on calibration data.
 
 use super::Sample;
-use crate::lower::{self, WeightSink, lower_named};
+use crate::lower::{self, WeightSink, lower_described};
 use autoglm_ir::{DType, Graph, Tensor, ValueId};
 use autoglm_passes as passes;
 use autoglm_runtime::engine::manifest::Manifest;
@@ -32,7 +32,7 @@ impl Runner {
         let graph =
             passes::run_all(passes::AFTER_SEARCH, graph, options, &mut |_| {}).map_err(|e| e.to_string())?;
         let mut sink = Memory(EngineWriter::in_memory().map_err(|e| e.to_string())?);
-        let lowered = lower_named(&graph, lower::Options::FAST, &mut sink);
+        let lowered = lower_described(&graph, lower::Options::FAST, &mut sink);
         let lowered = lowered
             .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
         let signature = |(name, value): (&str, ValueId)| crate::compile::signature(&graph, name, value);

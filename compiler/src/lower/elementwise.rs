@@ -81,9 +81,11 @@ pub(super) fn instructions(
     let name = node.op.name();
     let path = Body::operand_path(&cx.graph.ty(node.outs[0]).shape, path);
     if let Some(src) = power(cx, body, node, &path)? {
+        body.ops.push(name);
         return Ok(src);
     }
     let lanes = node.args.iter().map(|a| body.lane(cx, *a, path.clone())).collect::<Result<Vec<_>, _>>()?;
+    body.ops.push(name);
     let from = cx.graph.ty(node.args[0]).dtype;
     if let (Some((_, op)), [x]) = (UNARY.iter().find(|(n, _)| *n == name), lanes.as_slice()) {
         return Ok(body.push(Instr::Unary(*op, *x)));

@@ -8,7 +8,7 @@ use autoglm_runtime::program::{self as rt};
 use autoglm_runtime::tile::{Instr, TileProgram};
 
 /// What a contraction does with its result before it stores it.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Tail {
     /// The map; its first argument is the result.
     program: TileProgram,
@@ -16,12 +16,15 @@ pub(super) struct Tail {
     pub(super) args: Vec<rt::ValueId>,
     /// How they are read over the extents of the result.
     pub(super) reads: Vec<View>,
+    /// The operators that it computes.
+    ops: Vec<&'static str>,
 }
 
 impl Tail {
-    /// The step's epilogue; `reads` are those of the tail over the step's loops.
+    /// The epilogue of the step that comes next; `reads` are those of the tail over the step's loops.
     pub(super) fn emit(self, cx: &mut Lowering<'_>, reads: &[View]) -> Result<rt::Epilogue, Failure> {
         let reads = reads.iter().map(|view| cx.view_access(view)).collect::<Result<_, _>>()?;
+        cx.pending = self.ops;
         Ok(rt::Epilogue { tile: cx.tile(self.program), reads })
     }
 }
@@ -47,7 +50,7 @@ pub(super) fn of_contraction(cx: &mut Lowering<'_>, node: &Node) -> Result<Optio
     let src = elementwise::instructions(cx, &mut body, tail, &path)?;
     body.push(Instr::Store { out: 0, src });
     let program = TileProgram { body: body.instrs, ..TileProgram::default() };
-    Ok(Some(Tail { program, args: body.args, reads: body.reads }))
+    Ok(Some(Tail { program, args: body.args, reads: body.reads, ops: body.ops }))
 }
 
 /// How the loops over `over` see a value of the extents `shape`.

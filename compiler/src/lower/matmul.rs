@@ -1,10 +1,11 @@
 //! Matrix products: the packed f32 kernel, or a TileIR loop for other element types.
 
+use super::epilogue::Tail;
 use super::place::{Place, Writes};
 use super::tile::Body;
 use super::view::{View, merge_loops};
 use super::weights::{self, Packed};
-use super::{Failure, Lowering, epilogue};
+use super::{Failure, Lowering, epilogue, split};
 use autoglm_ir::{DType, Def, Dim, Node};
 use autoglm_runtime::program::{self as rt, StepKind};
 use autoglm_runtime::tile::{BinaryOp, Instr, ReduceOp};
@@ -29,13 +30,18 @@ pub(super) fn matmul(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> 
 fn product_f32(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
     let b_shape = &cx.graph.ty(node.args[1]).shape;
     let single = b_shape[..b_shape.len() - 2].iter().all(|d| d.is(1));
-    let a = cx.readable(node.args[0], View::has_lines)?;
-    let b = match cx.graph.value(node.args[1]).def {
-        Def::Const(id) if single => Right::Packed(weights::product(cx, id)?),
-        _ => Right::View(cx.place(node.args[1])?),
+    let mut a = cx.readable(node.args[0], View::has_lines)?;
+    let tail = epilogue::of_contraction(cx, node)?;
+    let constant = single && matches!(cx.graph.value(node.args[1]).def, Def::Const(_));
+    if constant && let Some(parts) = split::columns(cx, node, &a, tail.as_ref())? {
+        return parts.into_iter().try_for_each(|part| columns(cx, node, part, tail.clone()));
+    }
+    let b = if constant {
+        Right::Packed(weights::product(cx, node.args[1], None)?)
+    } else {
+        Right::View(cx.place(node.args[1])?)
     };
     let bias = node.args.get(2).map(|v| cx.dense(*v)).transpose()?;
-    let tail = epilogue::of_contraction(cx, node)?;
     let mut args = vec![a.id];
     match &b {
         Right::Packed(weight) => args.extend(weight.args()),
@@ -46,8 +52,7 @@ fn product_f32(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
         args.extend(&tail.args);
     }
     let mut reads = tail.as_ref().map_or(Vec::new(), |t| t.reads.clone());
-    let mut a = a;
-    let split = if single { split_rows(cx, node, &args, (&a, &reads))? } else { None };
+    let split = if single { split::rows(cx, node, &args, (&a, &reads))? } else { None };
     let out = match split {
         Some(split) => {
             (a.view, reads) = (split.a, split.reads);
@@ -55,53 +60,47 @@ fn product_f32(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
         }
         None => cx.target_as(cx.result_of(node), &args, Writes::Lines, &cx.graph.ty(node.outs[0]).shape)?,
     };
-    let nest = Nest::new(&a, &b, &out, &reads)?;
-    let epilogue = match tail {
-        Some(tail) => Some(tail.emit(cx, &nest.reads)?),
-        None => None,
-    };
+    product_step(cx, (&a, &b, &out), (args, bias.is_some()), tail.map(|tail| (tail, reads)))
+}
+
+/// The product of one range of columns, as a step of its own.
+fn columns(cx: &mut Lowering<'_>, node: &Node, part: split::Part, tail: Option<Tail>) -> Result<(), Failure> {
+    let split::Part { columns, a, reads, out } = part;
+    let weight = weights::product(cx, node.args[1], Some(columns.clone()))?;
+    let mut args = vec![a.id];
+    args.extend(weight.args());
+    let bias = node.args.get(2).copied();
+    if let Some(bias) = bias {
+        let id = cx.graph.constant(bias).ok_or_else(|| Failure::Invalid("not a constant".into()))?;
+        args.extend(weights::part(cx, id, columns)?.args());
+    }
+    if let Some(tail) = &tail {
+        args.extend(&tail.args);
+    }
+    product_step(
+        cx,
+        (&a, &Right::Packed(weight), &out),
+        (args, bias.is_some()),
+        tail.map(|tail| (tail, reads)),
+    )
+}
+
+fn product_step(
+    cx: &mut Lowering<'_>,
+    (a, b, out): (&Place, &Right, &Place),
+    (args, bias): (Vec<rt::ValueId>, bool),
+    tail: Option<(Tail, Vec<View>)>,
+) -> Result<(), Failure> {
+    let reads = tail.as_ref().map_or(&[][..], |(_, reads)| reads);
+    let nest = Nest::new(a, b, out, reads)?;
+    let epilogue = tail.map(|(tail, _)| tail.emit(cx, &nest.reads)).transpose()?;
     let weight = match b {
-        Right::Packed(weight) => Some(weight),
+        Right::Packed(weight) => Some(*weight),
         Right::View(_) => None,
     };
-    let kind = nest.step(cx, weight, bias.is_some(), epilogue)?;
+    let kind = nest.step(cx, weight, bias, epilogue)?;
     cx.step(kind, args, vec![out.id]);
     Ok(())
-}
-
-/// Fewer rows than this at a time cost a product more than copying its result.
-const SPLIT_ROWS_MIN: i64 = 4;
-
-/// A product whose rows are split into more axes.
-struct Split {
-    a: View,
-    reads: Vec<View>,
-    out: Place,
-}
-
-/// Where a reshape that only splits the rows follows, and the step can write its result where that is needed but not its own
-/// (the windows of an image, say): the product with the rows of that reshape.
-fn split_rows(
-    cx: &mut Lowering<'_>,
-    node: &Node,
-    args: &[rt::ValueId],
-    (a, reads): (&Place, &[View]),
-) -> Result<Option<Split>, Failure> {
-    let result = cx.result_of(node);
-    if cx.graph.ty(result).shape != cx.graph.ty(node.outs[0]).shape {
-        return Ok(None);
-    }
-    let Some(out) = cx.split_target(result, args)? else { return Ok(None) };
-    let Some((_, rows)) = out.view.shape.split_last() else { return Ok(None) };
-    if rows.last().and_then(Dim::as_const).is_some_and(|m| m < SPLIT_ROWS_MIN) {
-        return Ok(None);
-    }
-    let k = a.view.shape[a.view.shape.len() - 1].clone();
-    let a = a.view.reshape(&[rows, &[k]].concat());
-    let reads: Option<Vec<View>> = reads.iter().map(|r| r.reshape(&out.view.shape)).collect();
-    let (Some(a), Some(reads)) = (a, reads) else { return Ok(None) };
-    cx.bind_reshaped(result, out.clone());
-    Ok(Some(Split { a, reads, out }))
 }
 
 /// The loops of a product: batch extents and rows, and how each operand is read over them and its own last axes.

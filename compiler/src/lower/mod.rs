@@ -17,6 +17,7 @@ mod pool;
 mod reduce;
 mod rope;
 mod shape;
+mod split;
 mod tile;
 mod view;
 mod weights;
@@ -132,6 +133,15 @@ impl Options {
     pub const PLAIN: Options = Options { fusion: Fusion::None, views: false, in_place: true, sparse: false };
 }
 
+/// What of a constant a kernel reads, and in which layout.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Packing {
+    /// The weight of a convolution with this number of groups.
+    Conv(usize),
+    /// These columns of a matrix; as they are for a bias.
+    Columns(std::ops::Range<usize>),
+}
+
 /// State of a lowering.
 pub(crate) struct Lowering<'g> {
     pub(crate) graph: &'g Graph,
@@ -153,15 +163,37 @@ pub(crate) struct Lowering<'g> {
     /// Dense copies of values that are views.
     copies: HashMap<ValueId, rt::ValueId>,
     consts: HashMap<ConstId, Place>,
-    /// Packed forms of constants, by the number of groups that they are packed in; 0 for a matrix.
-    packed: HashMap<(ConstId, usize), weights::Packed>,
+    /// Packed forms of constants.
+    packed: HashMap<(ConstId, Packing), weights::Packed>,
     /// Constants of one element.
     scalars: HashMap<ConstId, Tensor>,
     tiles: HashMap<String, u32>,
+    /// The step that last wrote parts of a value in loops, and what these are.
+    parts: Option<(usize, tile::Parts)>,
     /// Zeros of the weights.
     zeros: Vec<WeightZeros>,
     weights: &'g mut dyn WeightSink,
+    /// ONNX name and operator of the node that is lowered.
     loc: String,
+    op: &'static str,
+    /// Operators that the next step computes besides that of the node.
+    pending: Vec<&'static str>,
+    /// Operators that each step computes.
+    ops: Vec<Vec<&'static str>>,
+}
+
+/// A lowered graph.
+#[derive(Clone, Debug)]
+pub struct Lowered {
+    /// The program.
+    pub program: rt::Program,
+    /// Its values that hold a value with an ONNX name, in execution order.
+    pub names: Vec<NamedValue>,
+    /// For each step the IR operators that it computes, in order; `copy` and `fill` stand for loops that only move elements or set
+    /// them to a number.
+    pub ops: Vec<Vec<&'static str>>,
+    /// Zeros of the constant weights that are large enough to matter, in execution order.
+    pub zeros: Vec<WeightZeros>,
 }
 
 /// A value of the graph that the program computes as a value of its own.
@@ -183,22 +215,11 @@ pub fn lower(
     options: Options,
     weights: &mut dyn WeightSink,
 ) -> Result<rt::Program, Vec<LowerError>> {
-    lower_named(graph, options, weights).map(|lowered| lowered.program)
+    lower_described(graph, options, weights).map(|lowered| lowered.program)
 }
 
-/// A program and what is known of it.
-#[derive(Clone, Debug)]
-pub struct Lowered {
-    /// The program.
-    pub program: rt::Program,
-    /// Its values that hold a value with an ONNX name, in execution order.
-    pub names: Vec<NamedValue>,
-    /// Zeros of the constant weights that are large enough to matter, in execution order.
-    pub zeros: Vec<WeightZeros>,
-}
-
-/// As [`lower`], with what is known of the program.
-pub fn lower_named(
+/// As [`lower`], with what the program says of the graph.
+pub fn lower_described(
     graph: &Graph,
     options: Options,
     weights: &mut dyn WeightSink,
@@ -225,9 +246,13 @@ pub fn lower_named(
         packed: HashMap::new(),
         scalars: HashMap::new(),
         tiles: HashMap::new(),
+        parts: None,
         zeros: Vec::new(),
         weights,
         loc: String::new(),
+        op: "",
+        pending: Vec::new(),
+        ops: Vec::new(),
     };
     let whole = |f: Failure| vec![error(f, "graph", &graph.name)];
     lowering.inputs().map_err(whole)?;
@@ -238,7 +263,7 @@ pub fn lower_named(
         }
         // The step of an epilogue is that of the contraction or reduction before it.
         let node = lowering.plan.anchors[i].map_or(node, |anchor| &graph.nodes[anchor]);
-        lowering.loc = node.loc.to_string();
+        (lowering.loc, lowering.op) = (node.loc.to_string(), node.op.name());
         if let Err(failure) = lowering.node(node) {
             errors.push(error(failure, node.op.name(), &node.loc));
             // What follows would only report that its argument is missing.
@@ -251,7 +276,8 @@ pub fn lower_named(
     lowering.outputs().and_then(|()| lowering.guards()).map_err(whole)?;
     let names = lowering.names();
     lowering.program.shape = lowering.shape.program;
-    Ok(Lowered { program: lowering.program, names, zeros: lowering.zeros })
+    let zeros = lowering.zeros;
+    Ok(Lowered { program: lowering.program, names, ops: lowering.ops, zeros })
 }
 
 fn error(failure: Failure, op: &str, loc: &str) -> LowerError {
@@ -429,15 +455,15 @@ impl Lowering<'_> {
     fn packed(
         &mut self,
         id: ConstId,
-        groups: usize,
+        how: Packing,
         pack: impl FnOnce(&mut Self, &Tensor) -> Result<weights::Form, Failure>,
     ) -> Result<weights::Packed, Failure> {
-        if let Some(done) = self.packed.get(&(id, groups)) {
+        if let Some(done) = self.packed.get(&(id, how.clone())) {
             return Ok(*done);
         }
         let tensor = interp::const_tensor(self.graph, id).map_err(Failure::Invalid)?;
         let packed = pack(self, &tensor)?.store(self)?;
-        self.packed.insert((id, groups), packed);
+        self.packed.insert((id, how), packed);
         Ok(packed)
     }
 
@@ -483,6 +509,18 @@ impl Lowering<'_> {
     }
 
     fn step(&mut self, kind: rt::StepKind, args: Vec<rt::ValueId>, outs: Vec<rt::ValueId>) {
+        let ops = std::iter::once(self.op).chain(std::mem::take(&mut self.pending)).collect();
+        self.step_of(ops, kind, args, outs);
+    }
+
+    fn step_of(
+        &mut self,
+        ops: Vec<&'static str>,
+        kind: rt::StepKind,
+        args: Vec<rt::ValueId>,
+        outs: Vec<rt::ValueId>,
+    ) {
+        self.ops.push(ops);
         self.program.steps.push(rt::Step { kind, args, outs, name: self.loc.clone() });
     }
 

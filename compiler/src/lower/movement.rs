@@ -146,8 +146,8 @@ pub(super) fn padded(
     cx.copy(&source, &target)
 }
 
-/// Fills what is outside the box of extents `inner` that starts at `lead`, slab by slab: two an axis, in one step where they are
-/// equally thick.
+/// Fills what is outside the box of extents `inner` that starts at `lead`, slab by slab: two an axis, in one loop nest where they
+/// are equally thick.
 fn border(
     cx: &mut Lowering<'_>,
     (lead, inner): (&[Dim], &[Dim]),
@@ -182,8 +182,11 @@ fn border(
     Ok(())
 }
 
-/// Fills places of the same extents.
+/// Fills places of the same extents and strides, in their order in memory.
 fn fill_all(cx: &mut Lowering<'_>, outs: &[Place], (dtype, fill): (DType, &Fill)) -> Result<(), Failure> {
+    let order = outs[0].view.storage_order();
+    let outs: Vec<Place> =
+        outs.iter().map(|out| Place { id: out.id, view: out.view.permute(&order) }).collect();
     let shape = &outs[0].view.shape;
     let mut body = Body::new();
     let src = match fill {
@@ -194,7 +197,8 @@ fn fill_all(cx: &mut Lowering<'_>, outs: &[Place], (dtype, fill): (DType, &Fill)
         body.push(Instr::Store { out: out as u16, src });
     }
     let program = TileProgram { body: body.instrs, ..TileProgram::default() };
-    cx.tile_step(program, shape, (body.args, &body.reads), outs)
+    cx.pending.push("fill");
+    cx.tile_step(program, shape, (body.args, &body.reads), &outs)
 }
 
 /// Numbers of the shape program as a tensor; element types other than the three that the step writes are converted.

@@ -125,12 +125,14 @@ fn sink(graph: &Graph, plan: &Plan, sinks: &[Option<Sink>], v: ValueId) -> Optio
     }
 }
 
-/// The part of a concatenation that is one of its arguments.
+/// The part of a concatenation that is one of its arguments, with the argument's extents: those of the other axes may be
+/// the result's by a guard only.
 pub(super) fn part(graph: &Graph, concat: &Node, at: usize, whole: &View) -> View {
     let axis = concat.attrs.int("axis") as usize;
-    let extent = |v: &ValueId| graph.ty(*v).shape[axis].clone();
-    let start = concat.args[..at].iter().fold(Dim::from(0), |sum, v| &sum + &extent(v));
-    whole.part(axis, &start, &extent(&concat.args[at]))
+    let shape = |v: &ValueId| graph.ty(*v).shape.clone();
+    let start = concat.args[..at].iter().fold(Dim::from(0), |sum, v| &sum + &shape(v)[axis]);
+    let own = shape(&concat.args[at]);
+    View { shape: own.clone(), ..whole.part(axis, &start, &own[axis]) }
 }
 
 /// Elements that a node adds before and after its first argument along each axis, if it makes a padded tensor of that.
@@ -277,7 +279,7 @@ impl Lowering<'_> {
     }
 
     /// Where the result of the reshape that follows a product is needed, if strides express that but not where the
-    /// product's own result would be, and if the last axis is the same.
+    /// product's own result would be.
     pub(super) fn split_target(
         &mut self,
         v: ValueId,
@@ -285,8 +287,7 @@ impl Lowering<'_> {
     ) -> Result<Option<Place>, Failure> {
         let Some(Sink::Behind { node }) = self.sinks[v.0 as usize] else { return Ok(None) };
         let node = &self.graph.nodes[node];
-        let same_last = self.graph.ty(v).shape.last() == self.graph.ty(node.outs[0]).shape.last();
-        if node.op.name() != "reshape" || !same_last || self.wanted(v)?.is_some() {
+        if node.op.name() != "reshape" || self.wanted(v)?.is_some() {
             return Ok(None);
         }
         let place = self.whole(node.outs[0])?;

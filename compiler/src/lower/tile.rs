@@ -1,6 +1,6 @@
 //! Building TileIR loops and their accesses.
 
-use super::place::Place;
+use super::place::{Place, Writes};
 use super::view::{Move, View};
 use super::{Failure, Lowering, elementwise};
 use autoglm_ir::op::Fusion;
@@ -8,6 +8,7 @@ use autoglm_ir::{DType, Def, Dim, ValueId};
 use autoglm_runtime::program::{self as rt, Access, StepKind};
 use autoglm_runtime::tile::{Instr, Lane, LaneId, TileProgram};
 use std::collections::HashMap;
+use std::mem;
 
 /// The lane type in which an element type is computed.
 pub(super) fn lane(dtype: DType) -> Lane {
@@ -29,6 +30,22 @@ pub(super) fn lane_bits(lane: Lane, value: f64) -> u64 {
     }
 }
 
+/// The value of which a loop nest writes parts, and the strides that all parts have: boxes of one tensor have the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Parts {
+    value: rt::ValueId,
+    strides: Vec<Dim>,
+}
+
+impl Parts {
+    /// None where a nest writes several values, or parts that do not have the same strides.
+    fn of(outs: &[Place]) -> Option<Parts> {
+        let (first, more) = outs.split_first()?;
+        let same = more.iter().all(|out| out.id == first.id && out.view.strides == first.view.strides);
+        same.then(|| Parts { value: first.id, strides: first.view.strides.clone() })
+    }
+}
+
 /// A loop body, or an epilogue, under construction.
 pub(super) struct Body {
     /// Instructions so far; the first defines lane `first`.
@@ -39,6 +56,8 @@ pub(super) struct Body {
     pub(super) reads: Vec<View>,
     first_arg: u16,
     lanes: HashMap<(ValueId, Vec<Move>), LaneId>,
+    /// Operators that it computes, in order.
+    pub(super) ops: Vec<&'static str>,
     /// A value that is a lane already.
     given: Option<(ValueId, LaneId)>,
 }
@@ -58,6 +77,7 @@ impl Body {
             reads: Vec::new(),
             first_arg: args as u16,
             lanes: HashMap::new(),
+            ops: Vec::new(),
             given: given.map(|v| (v, 0)),
         }
     }
@@ -169,6 +189,7 @@ impl Body {
         let program = TileProgram { body: self.instrs, ..TileProgram::default() };
         let reads = self.reads.iter().map(|view| view.permute(&order)).collect::<Vec<_>>();
         let write = Place { id: out.id, view: out.view.permute(&order) };
+        cx.pending = self.ops;
         cx.tile_step(program, &write.view.shape, (self.args, &reads), std::slice::from_ref(&write))
     }
 
@@ -183,12 +204,15 @@ impl Body {
         out: &Place,
     ) -> Result<(), Failure> {
         let (mut args, mut reads) = (self.args, self.reads);
+        cx.pending = self.ops;
+        cx.pending.push(cx.op);
         program.body = self.instrs;
         program.reduce_rank = (dims.len() - out.view.shape.len()) as u8;
         if let Some(epilogue) = epilogue {
             program.epilogue = epilogue.instrs;
             args.extend(epilogue.args);
             reads.extend(epilogue.reads);
+            cx.pending.extend(epilogue.ops);
         }
         // An argument that only the epilogue reads stays where it is in the reduced dimensions.
         for view in &mut reads {
@@ -232,12 +256,51 @@ impl Lowering<'_> {
         (args, reads): (Vec<rt::ValueId>, &[View]),
         outs: &[Place],
     ) -> Result<(), Failure> {
+        let ops = self.ops_of(&program);
         let tile = self.tile(program);
         let dims = self.shape.regs(dims)?;
         let reads = reads.iter().map(|v| self.view_access(v)).collect::<Result<_, _>>()?;
         let writes = outs.iter().map(|out| self.view_access(&out.view)).collect::<Result<_, _>>()?;
-        self.step(StepKind::Tile { tile, dims, reads, writes }, args, outs.iter().map(|o| o.id).collect());
+        self.nest(rt::Nest { tile, dims, reads, writes }, ops, args, outs);
         Ok(())
+    }
+
+    /// What a loop nest computes: what was said, else what its instructions show, else the operator of the node.
+    fn ops_of(&mut self, program: &TileProgram) -> Vec<&'static str> {
+        let said = mem::take(&mut self.pending);
+        let op = match program.body.as_slice() {
+            _ if !said.is_empty() => return said,
+            [Instr::Load { .. }, Instr::Store { .. }] => "copy",
+            [Instr::Load { .. }, Instr::Convert { .. }, Instr::Store { .. }] => "cast",
+            _ => self.op,
+        };
+        vec![op]
+    }
+
+    /// A loop nest that goes on with writing parts of what the last step wrote joins that step; another is a step of its own.
+    fn nest(&mut self, nest: rt::Nest, ops: Vec<&'static str>, args: Vec<rt::ValueId>, outs: &[Place]) {
+        let written = Parts::of(outs);
+        let at = self.program.steps.len();
+        let joins = written.is_some()
+            && self
+                .parts
+                .as_ref()
+                .is_some_and(|(step, parts)| *step + 1 == at && Some(parts) == written.as_ref())
+            && outs.iter().all(|out| self.is_free(out, &args, Writes::Any));
+        match self.program.steps.last_mut() {
+            Some(step) if joins && step.can_join(args.len(), outs.len()) => {
+                step.join(nest);
+                step.args.extend(args);
+                step.outs.extend(outs.iter().map(|out| out.id));
+                self.ops[at - 1].extend(ops);
+            }
+            _ => {
+                let rt::Nest { tile, dims, reads, writes } = nest;
+                let outs = outs.iter().map(|out| out.id).collect();
+                self.step_of(ops, StepKind::Tile { tile, dims, reads, writes }, args, outs);
+                self.parts = written.map(|parts| (at, parts));
+            }
+        }
     }
 
     /// Copies all elements of one place to another of the same extents, both in the other's order.

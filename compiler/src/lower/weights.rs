@@ -1,12 +1,14 @@
 //! Constant weights in the layouts of the kernels, without the zeros that kernels can leave out.
 
 use super::matmul::{f32s, store_f32};
-use super::{Failure, Lowering};
+use super::{Failure, Lowering, Packing};
 use autoglm_ir::sparsity::Zeros;
-use autoglm_ir::{ConstId, DType, Tensor};
+use autoglm_ir::{ConstId, DType, Dim, Tensor, ValueId};
 use autoglm_runtime::cpu::pack::{self, ConvWeights};
 use autoglm_runtime::cpu::sparse::{SparseMatrix, pack_sparse_b, pack_sparse_conv};
 use autoglm_runtime::program::{self as rt, Sparsity};
+use std::borrow::Cow;
+use std::ops::Range;
 
 /// Share of the rows of a panel up to which it pays to leave out the others.
 const USEFUL: f64 = 0.75;
@@ -43,26 +45,43 @@ impl Packed {
     }
 }
 
-/// The second factor [k,n] of a product.
-pub(super) fn product(cx: &mut Lowering<'_>, id: ConstId) -> Result<Packed, Failure> {
-    cx.packed(id, 0, |cx, tensor| {
-        let (source, rank) = (f32s(&tensor.data), tensor.shape.len());
-        let (k, n) = (tensor.shape[rank - 2], tensor.shape[rank - 1]);
-        if let Some(sparsity) = pattern(cx, &source, [1, k, n]) {
+/// The second factor [k,n] of a product, or some of its columns.
+pub(super) fn product(
+    cx: &mut Lowering<'_>,
+    v: ValueId,
+    columns: Option<Range<usize>>,
+) -> Result<Packed, Failure> {
+    let Some(id) = cx.graph.constant(v) else { return Err(Failure::Invalid("not a constant".into())) };
+    let all = cx.graph.ty(v).shape.last().and_then(Dim::as_usize);
+    let columns = columns.or(all.map(|n| 0..n)).ok_or_else(|| Failure::Invalid("no columns".into()))?;
+    cx.packed(id, Packing::Columns(columns.clone()), |cx, tensor| {
+        let rank = tensor.shape.len();
+        let (k, all) = (tensor.shape[rank - 2], tensor.shape[rank - 1]);
+        let (whole, n) = (f32s(&tensor.data), columns.len());
+        let source = whole.get(columns.start..).unwrap_or_default();
+        if let Some(sparsity) = pattern(cx, source, [1, k, n], all) {
             let matrix = SparseMatrix::product(sparsity, k, n);
             return sparse_form(&matrix, |values, codes| {
-                pack_sparse_b(&source, &matrix, [n, 1], values, codes).map_err(|e| e.to_string())
+                pack_sparse_b(source, &matrix, [all, 1], values, codes).map_err(|e| e.to_string())
             });
         }
         let mut packed = vec![0f32; pack::packed_gemm_len(k, n).ok_or_else(|| too_large(tensor))?];
-        pack::pack_gemm_b(&source, k, n, n, 1, &mut packed).map_err(|e| Failure::Invalid(e.to_string()))?;
+        pack::pack_gemm_b(source, k, n, all, 1, &mut packed).map_err(|e| Failure::Invalid(e.to_string()))?;
         Ok(Form { values: packed, codes: None })
+    })
+}
+
+/// Some elements of a vector.
+pub(super) fn part(cx: &mut Lowering<'_>, id: ConstId, columns: Range<usize>) -> Result<Packed, Failure> {
+    cx.packed(id, Packing::Columns(columns.clone()), |_, vector| {
+        let values = f32s(&vector.data).get(columns).unwrap_or_default().to_vec();
+        Ok(Form { values, codes: None })
     })
 }
 
 /// The weight [m,c/groups,kh,kw] of a channels-last convolution.
 pub(super) fn convolution(cx: &mut Lowering<'_>, id: ConstId, groups: usize) -> Result<Packed, Failure> {
-    cx.packed(id, groups, |cx, weight| {
+    cx.packed(id, Packing::Conv(groups), |cx, weight| {
         let &[m, per_group, kh, kw] = weight.shape.as_slice() else {
             return Err(Failure::Invalid(format!("a weight of rank {}", weight.shape.len())));
         };
@@ -113,19 +132,30 @@ fn sparse_form(
     Ok(Form { values, codes: Some((codes, matrix.sparsity)) })
 }
 
-/// The pattern in which a row-major matrix of `taps` runs of `depth` rows is stored, if it is worth it. What was found is
-/// noted for the report.
-fn pattern(cx: &mut Lowering<'_>, source: &[f32], [taps, depth, n]: [usize; 3]) -> Option<Sparsity> {
-    if source.len() < ELEMENTS_MIN {
+/// The pattern in which a row-major matrix of `taps` runs of `depth` rows of `n` columns is stored, if it is worth it; rows
+/// are `stride` elements apart. What was found is noted for the report.
+fn pattern(
+    cx: &mut Lowering<'_>,
+    source: &[f32],
+    [taps, depth, n]: [usize; 3],
+    stride: usize,
+) -> Option<Sparsity> {
+    let elements = taps.checked_mul(depth)?.checked_mul(n)?;
+    if elements < ELEMENTS_MIN {
         return None;
     }
-    let zeros = Zeros::of(source, n, depth);
+    let dense = if stride == n {
+        Cow::Borrowed(source)
+    } else {
+        source.chunks(stride).flat_map(|row| row.iter().take(n).copied()).collect()
+    };
+    let zeros = Zeros::of(&dense, n, depth);
     let size = |v: usize| u8::try_from(v).unwrap_or(u8::MAX);
     let pattern = match zeros.panels {
         (kept, of) if zeros.rows() <= USEFUL => Some(Sparsity::Panels { kept: size(kept), of: size(of) }),
         _ => zeros.two_four.then_some(Sparsity::Columns),
     };
-    let dense = source.len() * 4;
+    let dense = elements * 4;
     let stored = pattern.and_then(|sparsity| {
         let matrix = SparseMatrix { sparsity, count: 1, taps, depth, n };
         Some(4 * matrix.values_len().ok()?.checked_add(matrix.codes_len().ok()?)?)
@@ -150,7 +180,7 @@ fn pattern_of_taps(cx: &mut Lowering<'_>, source: &[f32], shape: &ConvWeights) -
     // Rows run over taps, then channels.
     let at = |row: usize, column: usize| source[(column * c + row % c) * taps + row / c];
     let rows: Vec<f32> = (0..taps * c).flat_map(|row| (0..m).map(move |column| at(row, column))).collect();
-    pattern(cx, &rows, [taps, c, m])
+    pattern(cx, &rows, [taps, c, m], m)
 }
 
 fn too_large(weight: &Tensor) -> Failure {

@@ -1,10 +1,10 @@
 //! Lowers a graph in textual form, runs it as an engine and compares with the reference interpreter.
 
-use autoglm_compiler::lower::{self, Options, WeightSink};
+use autoglm_compiler::lower::{self, Lowered, Options, WeightSink};
 use autoglm_ir::{DType, Dim, Graph, Tensor, TensorType, interp, text, verify};
 use autoglm_runtime::engine::manifest::TensorSignature;
 use autoglm_runtime::engine::{EngineWriter, Manifest};
-use autoglm_runtime::program::{Port, Program};
+use autoglm_runtime::program::Port;
 use autoglm_runtime::session::{Engine, Session, SessionOptions};
 use autoglm_runtime::tensor::HostTensor;
 use std::collections::BTreeMap;
@@ -50,11 +50,13 @@ pub(crate) fn parse(text: &str) -> Graph {
     graph
 }
 
-/// The program and the engine's bytes.
-pub(crate) fn compile(graph: &Graph, options: Options) -> (Program, Vec<u8>) {
+/// The lowered graph and the engine's bytes.
+pub(crate) fn compile(graph: &Graph, options: Options) -> (Lowered, Vec<u8>) {
     let mut sink = Sink(EngineWriter::in_memory().unwrap());
-    let program =
-        lower::lower(graph, options, &mut sink).unwrap_or_else(|e| panic!("{e:?}\n{}", text::print(graph)));
+    let lowered = lower::lower_described(graph, options, &mut sink)
+        .unwrap_or_else(|e| panic!("{e:?}\n{}", text::print(graph)));
+    let program = &lowered.program;
+    assert_eq!(program.steps.len(), lowered.ops.len());
     let signature = |port: &Port| TensorSignature {
         name: port.name.clone(),
         elem: program.values[port.value as usize].elem as u32,
@@ -65,8 +67,8 @@ pub(crate) fn compile(graph: &Graph, options: Options) -> (Program, Vec<u8>) {
         outputs: program.outputs.iter().map(signature).collect(),
         ..Manifest::default()
     };
-    let bytes = sink.0.finish(&manifest, &program).unwrap();
-    (program, bytes)
+    let bytes = sink.0.finish(&manifest, program).unwrap();
+    (lowered, bytes)
 }
 
 /// Inputs of a graph with these values of its symbols.
@@ -131,28 +133,35 @@ pub(crate) fn check(source: &str, symbols: &[&[(&str, i64)]]) -> Steps {
 /// What a program does.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Steps {
-    /// Kinds in order; a loop that only copies is `Copy`, a step with an epilogue has a `+`.
+    /// Kinds in order; a loop that only copies is `Copy`, a step with an epilogue has a `+`, one of several nests
+    /// their number.
     pub(crate) kinds: Vec<String>,
+    /// Operators of each step.
+    pub(crate) ops: Vec<String>,
 }
 
 impl Steps {
-    fn of(program: &Program) -> Steps {
+    fn of(lowered: &Lowered) -> Steps {
+        let program = &lowered.program;
         use autoglm_runtime::program::StepKind;
         use autoglm_runtime::tile::Instr;
+        let copies = |tile: u32| {
+            let body = program.tiles[tile as usize].body.as_slice();
+            matches!(body, [Instr::Load { .. }, Instr::Store { .. }])
+        };
         let kind = |kind: &StepKind| match kind {
-            StepKind::Tile { tile, .. } => {
-                let copies = matches!(
-                    program.tiles[*tile as usize].body.as_slice(),
-                    [Instr::Load { .. }, Instr::Store { .. }]
-                );
-                if copies { "Copy".to_string() } else { "Tile".to_string() }
+            StepKind::Tile { tile, .. } => if copies(*tile) { "Copy" } else { "Tile" }.to_string(),
+            StepKind::Tiles { nests } => {
+                let name = if nests.iter().all(|n| copies(n.tile)) { "Copy" } else { "Tile" };
+                format!("{name}*{}", nests.len())
             }
             StepKind::MatMul { epilogue: Some(_), .. } | StepKind::Conv { epilogue: Some(_), .. } => {
                 format!("{}+", kind.name())
             }
             _ => kind.name().to_string(),
         };
-        Steps { kinds: program.steps.iter().map(|s| kind(&s.kind)).collect() }
+        let kinds = program.steps.iter().map(|s| kind(&s.kind)).collect();
+        Steps { kinds, ops: lowered.ops.iter().map(|ops| ops.join(" ")).collect() }
     }
 
     /// Kinds joined with spaces.

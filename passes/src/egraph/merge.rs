@@ -5,9 +5,10 @@
 use super::extract::{Choice, Dag};
 use super::rule::{Builder, Miss};
 use autoglm_ir::egraph::{EGraph, ENode};
+use autoglm_ir::op::Fusion;
 use autoglm_ir::{Attr, Attrs, Dim};
 use egg::Id;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Classes and the node that each of them has to take.
 pub(crate) type Group = Vec<(Id, ENode)>;
@@ -27,7 +28,14 @@ type Shared = (Id, Option<Attrs>);
 /// Adds the merged products to the e-graph.
 pub(crate) fn products(egraph: &mut EGraph, dag: &Dag, choice: &Choice, nodes_max: usize) -> Vec<Group> {
     let mut sharing: BTreeMap<Shared, Vec<Product>> = BTreeMap::new();
-    for class in dag.reachable(choice).unwrap_or_default() {
+    let needed = dag.reachable(choice).unwrap_or_default();
+    let loops = read_by_loops(egraph, dag, choice, &needed);
+    for class in needed {
+        // Behind a convolution an elementwise operator is a part of its step, behind a slice it would be one more.
+        let conv = matches!(dag.node(egraph, choice, class), Some(ENode::Op(op, _)) if op.name() == "conv");
+        if conv && loops.contains(&class) {
+            continue;
+        }
         if let Some((shared, product)) = product(egraph, dag, choice, class) {
             sharing.entry(shared).or_default().push(product);
         }
@@ -39,6 +47,15 @@ pub(crate) fn products(egraph: &mut EGraph, dag: &Dag, choice: &Choice, nodes_ma
         .collect();
     egraph.rebuild();
     groups
+}
+
+/// Classes that an elementwise operator of the choice reads.
+fn read_by_loops(egraph: &EGraph, dag: &Dag, choice: &Choice, needed: &[Id]) -> BTreeSet<Id> {
+    let read = needed.iter().flat_map(|class| match dag.node(egraph, choice, *class) {
+        Some(ENode::Op(op, children)) if op.def().class == Fusion::Elementwise => &children[1..],
+        _ => &[],
+    });
+    read.map(|class| egraph.find(*class)).collect()
 }
 
 /// A linear product, or a convolution of single pixels without groups, that the choice contains.

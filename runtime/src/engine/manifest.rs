@@ -35,6 +35,9 @@ pub struct Manifest {
     /// How often each operator of the source model occurs.
     #[prost(btree_map = "string, uint64", tag = "9")]
     pub op_histogram: BTreeMap<String, u64>,
+    /// For each step of the program the operators of the compiler's IR that it computes, in order, separated by spaces.
+    #[prost(string, repeated, tag = "10")]
+    pub step_ops: Vec<String>,
 }
 
 impl Manifest {

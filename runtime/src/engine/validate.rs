@@ -7,9 +7,10 @@ use crate::cpu::sparse::Pattern;
 use crate::elem::ElemType;
 use crate::error::EngineError;
 use crate::program::{
-    Access, Cond, Epilogue, Port, Program, Reg, ShapeOp, Sparsity, Step, StepKind, Storage, Value, ValueId,
+    Access, Cond, Epilogue, MAX_OPERANDS, NEST_OUTS_MAX, NESTS_MAX, Port, Program, Reg, ShapeOp, Sparsity,
+    Step, StepKind, Storage, Value, ValueId,
 };
-use crate::steps::check_map;
+use crate::steps::{check_map, nests};
 use crate::tile::TileProgram;
 
 /// Most values, steps, tile programs or ports.
@@ -21,8 +22,6 @@ pub const MAX_RANK: usize = 16;
 /// Most instructions of the tile programs that all steps refer to, counted once for every step: a plan holds a copy of
 /// each, so that a small file with many steps could make it as large as it likes.
 pub const MAX_TILE_INSTRS: usize = 1 << 22;
-/// Most arguments or outputs of one step.
-pub const MAX_OPERANDS: usize = 1024;
 
 /// Checks a tile program against the rank of its loop nest and the element types of its arguments and outputs.
 pub type TileCheck<'a> = &'a dyn Fn(&TileProgram, usize, &[ElemType], &[ElemType]) -> Result<(), String>;
@@ -50,6 +49,11 @@ pub fn validate(program: &Program, weights_len: u64) -> Checked {
     at_most("number of outputs", program.outputs.len(), MAX_ITEMS)?;
     at_most("number of shape operations", program.shape.ops.len(), MAX_SHAPE_OPS)?;
     at_most("number of guards", program.shape.guards.len(), MAX_SHAPE_OPS)?;
+    let nests = program.steps.iter().map(|step| match &step.kind {
+        StepKind::Tiles { nests } => nests.len(),
+        _ => 0,
+    });
+    at_most("number of loop nests", nests.sum(), MAX_ITEMS)?;
     cx.values()?;
     cx.ports()?;
     cx.shape()?;
@@ -67,6 +71,15 @@ pub fn validate_tiles(program: &Program, check: TileCheck<'_>) -> Checked {
     };
     let mut instrs = 0;
     for (i, step) in program.steps.iter().enumerate() {
+        let place = || format!("step #{i} {:?}", step.name);
+        if let StepKind::Tiles { .. } = step.kind {
+            for nest in nests(step).map_err(|detail| invalid(place(), detail))? {
+                let StepKind::Tile { tile, dims, .. } = &nest.kind else { continue };
+                let operands = (elems(&nest.args), elems(&nest.outs));
+                check_tile(program, (*tile, dims.len()), operands, check, &mut instrs, &place)?;
+            }
+            continue;
+        }
         let (tile, rank, args) = match &step.kind {
             StepKind::Tile { tile, dims, .. } => (tile, dims.len(), elems(&step.args)),
             StepKind::MatMul { epilogue: Some(Epilogue { tile, .. }), batch, .. } => {
@@ -75,14 +88,25 @@ pub fn validate_tiles(program: &Program, check: TileCheck<'_>) -> Checked {
             StepKind::Conv { epilogue: Some(Epilogue { tile, .. }), .. } => (tile, 4, elems(&staged(step))),
             _ => continue,
         };
-        let Some(tile_program) = program.tiles.get(*tile as usize) else { continue };
-        instrs += tile_program.body.len() + tile_program.epilogue.len() + tile_program.reduces.len();
-        at_most("tile instructions of all steps", instrs, MAX_TILE_INSTRS)?;
-        check(tile_program, rank, &args, &elems(&step.outs)).map_err(|detail| {
-            invalid(format!("step #{i} {:?}", step.name), format!("tile program {tile}: {detail}"))
-        })?;
+        check_tile(program, (*tile, rank), (args, elems(&step.outs)), check, &mut instrs, &place)?;
     }
     Ok(())
+}
+
+/// Checks one use of a tile program, and counts its instructions.
+fn check_tile(
+    program: &Program,
+    (tile, rank): (u32, usize),
+    (args, outs): (Vec<ElemType>, Vec<ElemType>),
+    check: TileCheck<'_>,
+    instrs: &mut usize,
+    place: &dyn Fn() -> String,
+) -> Checked {
+    let Some(tile_program) = program.tiles.get(tile as usize) else { return Ok(()) };
+    *instrs += tile_program.body.len() + tile_program.epilogue.len() + tile_program.reduces.len();
+    at_most("tile instructions of all steps", *instrs, MAX_TILE_INSTRS)?;
+    check(tile_program, rank, &args, &outs)
+        .map_err(|detail| invalid(place(), format!("tile program {tile}: {detail}")))
 }
 
 /// The arguments that a contraction's epilogue sees: the result, then what follows its own.
@@ -309,6 +333,15 @@ impl Cx<'_> {
         let f32s = Some(ElemType::F32);
         match &step.kind {
             StepKind::Tile { tile, dims, reads, writes } => self.tile(step, *tile, dims, reads, writes),
+            StepKind::Tiles { nests: list } => {
+                let (count, outs) = (list.len(), step.outs.len());
+                if count > NESTS_MAX || outs > NEST_OUTS_MAX {
+                    return Err(format!(
+                        "{count} nests with {outs} outputs, the limits are {NESTS_MAX} and {NEST_OUTS_MAX}"
+                    ));
+                }
+                nests(step)?.iter().try_for_each(|nest| self.kind(nest))
+            }
             StepKind::MatMul { batch, m, k, n, a, b, b_packed, sparsity, out, bias: _, epilogue } => {
                 self.contraction(step, batch.len() + 2, *sparsity, epilogue.as_ref())?;
                 if sparsity.is_some() && !b_packed {
@@ -517,9 +550,11 @@ impl Cx<'_> {
             let fail = |detail: String| invalid(format!("step #{i} {:?}", step.name), detail);
             let mut outs = step.outs.clone();
             outs.sort_unstable();
-            // A loop may write two parts of a value; that they are apart is checked when a plan is made.
+            // Loops may write several parts of a value; whether they are apart is checked when a plan is made.
             let twice = outs.windows(2).find(|pair| pair[0] == pair[1]);
-            if let Some(twice) = twice.filter(|_| !matches!(step.kind, StepKind::Tile { .. })) {
+            if let Some(twice) =
+                twice.filter(|_| !matches!(step.kind, StepKind::Tile { .. } | StepKind::Tiles { .. }))
+            {
                 return Err(fail(format!("writes value {} twice", twice[0])));
             }
             for &arg in &step.args {

@@ -16,9 +16,11 @@ mod pool;
 mod scatter;
 mod sparse;
 mod tile;
+mod tiles;
 mod top_k;
 
 pub(crate) use epilogue::check_map;
+pub(crate) use tiles::nests;
 
 use crate::cpu::features::Isa;
 use crate::cpu::kernels::Kernels;
@@ -69,6 +71,7 @@ pub trait Call: Send + Sync {
 pub fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, RunError> {
     match &step.kind {
         StepKind::Tile { .. } => tile::resolve(step, cx),
+        StepKind::Tiles { .. } => tiles::resolve(step, cx),
         StepKind::MatMul { .. } => matmul::resolve(step, cx),
         StepKind::Conv { .. } => conv::resolve(step, cx),
         StepKind::Pool { .. } => pool::resolve(step, cx),

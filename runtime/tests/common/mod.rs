@@ -64,6 +64,7 @@ pub fn signature(program: &Program) -> Manifest {
         symbols: [("n".to_string(), SymbolBound { min: 1, max: Some(512) })].into(),
         options: [("strict".to_string(), "true".to_string())].into(),
         op_histogram: [("Gather".to_string(), 2)].into(),
+        step_ops: program.steps.iter().map(|s| s.kind.name().to_lowercase()).collect(),
     }
 }
 

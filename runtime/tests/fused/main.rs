@@ -9,6 +9,7 @@ mod attention;
 mod epilogue;
 mod halves;
 mod inplace;
+mod nests;
 mod sparse;
 mod strided;
 

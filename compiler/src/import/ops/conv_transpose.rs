@@ -102,10 +102,7 @@ fn conv_transpose(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
         return Err(cx.invalid(codes::VALUE, format!("`group` must be positive, not {}", g.groups)));
     }
     if g.tiles() {
-        let y = shuffled(cx, x, w, &g)?;
-        let Some(bias) = n.opt(2) else { return Ok(vec![y]) };
-        let bias = cx.along(bias, 1, input.len() + 2)?;
-        return Ok(vec![cx.binary("add", y, bias)?]);
+        return Ok(vec![shuffled(cx, x, w, n.opt(2), &g)?]);
     }
     let w = flipped(cx, w, &g)?;
     let x = stuffed(cx, x, &g)?;
@@ -121,23 +118,32 @@ fn conv_transpose(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
     Ok(vec![cx.op("conv", attrs, &args)?])
 }
 
-/// `x[n, c, d..]` times `w[c, m, k..]`, the products laid out as blocks of the output.
-fn shuffled(cx: &mut Cx, x: ValueId, w: ValueId, g: &Geometry) -> Res<ValueId> {
+/// `x[n, c, d..]` times `w[c, m, k..]`, the products laid out as blocks of the output. The columns of the product are one group
+/// of channels for each position in a block, so that the channels of a pixel stay neighbours.
+fn shuffled(cx: &mut Cx, x: ValueId, w: ValueId, bias: Option<ValueId>, g: &Geometry) -> Res<ValueId> {
     let (sx, sw) = (cx.shape(x), cx.shape(w));
     let spatial = g.kernel.len();
     let (pixels, m) = (dim::product(&sx[2..]), sw[1].clone());
     let rows = cx.reshape(x, &[sx[0].clone(), sx[1].clone(), pixels])?;
     let rows = cx.transpose(rows, &[0, 2, 1])?;
+    let channels_last: Vec<usize> = [0].into_iter().chain(2..2 + spatial).chain([1]).collect();
+    let w = cx.transpose(w, &channels_last)?;
     let w = cx.reshape(w, &[sw[0].clone(), dim::product(&sw[1..])])?;
-    let y = cx.op("matmul", [], &[rows, w])?;
+    let mut y = cx.op("matmul", [], &[rows, w])?;
+    if let Some(bias) = bias {
+        let block = dim::product(&sw[2..]);
+        let bias = cx.expand(bias, &[block.clone(), m.clone()])?;
+        let bias = cx.reshape(bias, &[&block * &m])?;
+        y = cx.binary("add", y, bias)?;
+    }
     let mut shape = vec![sx[0].clone()];
     shape.extend(sx[2..].iter().cloned());
-    shape.push(m.clone());
     shape.extend(g.kernel.iter().map(|k| Dim::from(*k)));
+    shape.push(m.clone());
     let y = cx.reshape(y, &shape)?;
-    // [n, d.., m, k..] -> [n, m, d0, k0, d1, k1, ..]
-    let mut perm = vec![0, 1 + spatial];
-    perm.extend((0..spatial).flat_map(|i| [1 + i, 2 + spatial + i]));
+    // [n, d.., k.., m] -> [n, m, d0, k0, d1, k1, ..]
+    let mut perm = vec![0, 1 + 2 * spatial];
+    perm.extend((0..spatial).flat_map(|i| [1 + i, 1 + spatial + i]));
     let y = cx.transpose(y, &perm)?;
     let mut out = vec![sx[0].clone(), m];
     out.extend((0..spatial).map(|i| &sx[2 + i] * &Dim::from(g.kernel[i])));
