@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 pub struct CompileOptions {
     /// How the model is read.
     pub import: ImportOptions,
-    /// What the passes may do. Without a cost table they go by that of the reference machine.
+    /// What the passes may do.
     pub passes: passes::Options,
     /// Whether to optimise. If not, only [`passes::BASELINE`] runs, every ONNX node keeps a step of its own and every result
     /// has memory of its own: the same kernels in the same layout, and nothing else.
@@ -100,7 +100,6 @@ pub fn compile(
     let (graph, warnings) = frontend(model, options, &mut clock, observer)?;
     let imported_nodes = graph.nodes.len();
     let (mut explanation, mut accuracy) = (None, None);
-    let options = &with_costs(options)?;
     let fast = lower::Options { sparse: options.sparse && !options.passes.strict, ..lower::Options::FAST };
     let (graph, how) = match &options.accuracy {
         _ if options.taps => (with_taps(graph), lower::Options::PLAIN),
@@ -140,15 +139,6 @@ pub fn compile(
         zeros,
     };
     Ok((bytes, report))
-}
-
-/// The options with the reference machine's cost table, unless they have one.
-fn with_costs(options: &CompileOptions) -> Result<CompileOptions, Vec<Diagnostic>> {
-    let mut options = options.clone();
-    if options.passes.costs.is_none() {
-        options.passes.costs = Some(crate::costs::reference().map_err(|e| vec![bug(e)])?);
-    }
-    Ok(options)
 }
 
 /// The imported graph and what the import warned about.
