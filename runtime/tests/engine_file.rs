@@ -124,7 +124,7 @@ fn other_files_are_named_for_what_they_are_not() {
     newer[32..64].fill(7);
     assert_eq!(
         load_error(newer),
-        ("E0503", "engine format version 3; this runtime reads version 2: compile the model again".into())
+        ("E0503", "engine format version 4; this runtime reads version 3: compile the model again".into())
     );
     let mut longer = bytes.clone();
     longer.push(0);

@@ -182,6 +182,24 @@ fn attention_over_a_cache_with_turned_keys() {
 }
 
 #[test]
+fn attention_that_sees_keys_up_to_a_symbolic_diagonal() {
+    let steps = check(
+        "graph @g (%past: f32[2,2,M,4], %q: f32[2,4,N,4], %k: f32[2,2,N,4], %pad: bool[2,1,1,M+N]) {
+           %zero = const f32[] [0]
+           %low = const f32[] [-3.4028235e38]
+           %mask = select %pad, %zero, %low
+           %keys = concat %past, %k {axis=2}
+           %a = attention %q, %keys, %keys, %mask {scale=0.5, causal=[M], fill=-3.4028234663852886e38}
+           %b = attention %q, %keys, %keys {scale=0.5, causal=[M-2], fill=-inf, zero_masked=1}
+           %c = attention %q, %keys, %keys {scale=0.5, causal=[-1], fill=-1e4}
+           return %a, %b, %c
+         }",
+        SIZES,
+    );
+    assert_eq!(steps.list(), "Tile Copy Copy Attention Attention Attention");
+}
+
+#[test]
 fn convolutions_that_pad_one_value_alike_share_it() {
     let conv = "strides=[1,1], dilations=[1,1], groups=1, layout=\"nhwc\"";
     let steps = check(

@@ -8,7 +8,7 @@ use crate::error::EngineError;
 /// First bytes of every engine. The high bit, the line ends and the control-Z reveal text-mode transfers.
 pub const MAGIC: [u8; 8] = *b"\x89AGLM\r\n\x1a";
 /// Version of this layout and of the encoding of the sections.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Alignment of sections.
 pub const PAGE: u64 = 4096;
 /// Alignment of each constant within the weights section.
