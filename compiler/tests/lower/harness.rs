@@ -141,11 +141,13 @@ impl Steps {
         use autoglm_runtime::tile::Instr;
         let kind = |kind: &StepKind| match kind {
             StepKind::Tile { tile, .. } => {
-                let copies = matches!(
-                    program.tiles[*tile as usize].body.as_slice(),
-                    [Instr::Load { .. }, Instr::Store { .. }]
-                );
-                if copies { "Copy".to_string() } else { "Tile".to_string() }
+                let body = &program.tiles[*tile as usize].body;
+                let copy = |pair: &[Instr]| matches!(pair, [Instr::Load { .. }, Instr::Store { .. }]);
+                match (body.chunks(2).all(copy), body.len()) {
+                    (true, 2) => "Copy".to_string(),
+                    (true, _) => "Copies".to_string(),
+                    _ => "Tile".to_string(),
+                }
             }
             StepKind::MatMul { epilogue: Some(_), .. } | StepKind::Conv { epilogue: Some(_), .. } => {
                 format!("{}+", kind.name())

@@ -28,14 +28,20 @@ pub(super) const RULES: &[Rule] = &[
         "(softmax:s (select ?c ?x ?f:scalar))" => Rhs::Apply(|b| masked_scores(b, true))),
     recovery!("masked-scores-not", "softmax(select(c, f, s)) = softmax(s + select(c, f, 0)) for scores s",
         "(softmax:s (select ?c ?f:scalar ?x))" => Rhs::Apply(|b| masked_scores(b, false))),
+    rule!("nested-masks", Exact, "select(c, select(d, x, f), f) = select(c and d, x, f)",
+        "(select ?c (select ?d ?x ?f:scalar) ?g:scalar)" => Rhs::Apply(|b| nested_masks(b, true))),
+    rule!("nested-masks-not", Exact, "select(c, f, select(d, x, f)) = select(not c and d, x, f)",
+        "(select ?c ?g:scalar (select ?d ?x ?f:scalar))" => Rhs::Apply(|b| nested_masks(b, false))),
     rule!("mask-expand", Exact, "attention(q, k, v, expand(m)) = attention(q, k, v, m)",
         "(attention:a ?q ?k ?v (expand ?m))" => Rhs::Apply(mask_expand)),
     rule!("certain-select", Exact, "select(c, x, y) = expand(x) where c holds at every position",
         "(select ?c ?x ?y)" => Rhs::Apply(|b| certain(b, true))),
     rule!("certain-select-not", Exact, "select(c, x, y) = expand(y) where c holds at no position",
         "(select ?c ?x ?y)" => Rhs::Apply(|b| certain(b, false))),
-    rule!("and-true", Exact, "x and true = expand(x)", "(and ?x 1)" => Rhs::Apply(widened)),
+    rule!("certain-and", Exact, "c and x = expand(x) where c holds at every position", "(and ?c ?x)" => Rhs::Apply(certain_and)),
     rule!("add-zeros", Reassociates, "x + expand(0) = expand(x)", "(add ?x 0)" => Rhs::Apply(widened)),
+    rule!("expand-select", Exact, "select(expand(c), a, b) = expand(select(c, a, b)) for numbers a and b",
+        "(select (expand ?c) ?x:scalar ?y:scalar)" => Rhs::Apply(expand_select)),
     rule!("reshape-select", Exact, "reshape(select(c, a, b)) = select(reshape(c), a, b) for numbers a and b",
         "(reshape:p (select ?c ?x:scalar ?y:scalar))" => Rhs::Apply(reshape_select)),
     rule!("transpose-select", Exact, "transpose(select(c, a, b)) = select(transpose(c), a, b) for numbers a and b",
@@ -46,8 +52,6 @@ pub(super) const RULES: &[Rule] = &[
 const ABSORBS_MAX: f64 = -1e30;
 /// A number absorbs what is smaller than it by this factor: half a unit of its last place in f32.
 const ABSORBED: f64 = 3.4e7;
-/// How deep a mask is followed for a bound on its elements.
-const BOUND_DEPTH: usize = 12;
 
 /// The number that hides a key.
 fn fill(b: &Builder<'_>) -> Result<f64, Miss> {
@@ -70,7 +74,7 @@ fn causal(b: &mut Builder<'_>, holds: bool) -> Result<Id, Miss> {
     let bias = b.var("n").ok();
     if let Some(n) = bias
         && fill.is_finite()
-        && magnitude(b, n, BOUND_DEPTH) * ABSORBED > -fill
+        && magnitude(b, n) * ABSORBED > -fill
     {
         return Err(
             "what is added to the mask may itself hide keys, which differs in rows that see none".into()
@@ -126,6 +130,18 @@ fn masked_scores(b: &mut Builder<'_>, holds: bool) -> Result<Id, Miss> {
     b.op("softmax", attrs, &[sum])
 }
 
+fn nested_masks(b: &mut Builder<'_>, holds: bool) -> Result<Id, Miss> {
+    let (c, d, x, f, g) = (b.var("c")?, b.var("d")?, b.var("x")?, b.var("f")?, b.var("g")?);
+    if b.uniform(f)?.to_bits() != b.uniform(g)?.to_bits() {
+        return Err("the masks are filled with different numbers".into());
+    }
+    let c = if holds { c } else { b.op("not", Attrs::default(), &[c])? };
+    let both = b.op("and", Attrs::default(), &[c, d])?;
+    let fill = b.scalar(b.ty(f)?.dtype, b.uniform(f)?)?;
+    let joined = b.op("select", Attrs::default(), &[both, x, fill])?;
+    spread(b, joined)
+}
+
 fn mask_expand(b: &mut Builder<'_>) -> Result<Id, Miss> {
     let args = [b.var("q")?, b.var("k")?, b.var("v")?, b.var("m")?];
     let attrs = b.attrs("a")?;
@@ -146,6 +162,14 @@ fn widened(b: &mut Builder<'_>) -> Result<Id, Miss> {
     spread(b, x)
 }
 
+fn certain_and(b: &mut Builder<'_>) -> Result<Id, Miss> {
+    let c = b.var("c")?;
+    if !always(b, c, true) {
+        return Err("neither condition holds at every position".into());
+    }
+    widened(b)
+}
+
 fn certain(b: &mut Builder<'_>, holds: bool) -> Result<Id, Miss> {
     let c = b.var("c")?;
     if !always(b, c, holds) {
@@ -153,6 +177,12 @@ fn certain(b: &mut Builder<'_>, holds: bool) -> Result<Id, Miss> {
     }
     let x = b.var(if holds { "x" } else { "y" })?;
     spread(b, x)
+}
+
+fn expand_select(b: &mut Builder<'_>) -> Result<Id, Miss> {
+    let [c, x, y] = choice(b)?;
+    let narrow = b.op("select", Attrs::default(), &[c, x, y])?;
+    spread(b, narrow)
 }
 
 /// The condition of a choice between two numbers, spread over all that it chooses.

@@ -259,16 +259,15 @@ impl Search<'_, '_> {
         if let Some(found) = self.of_numbers(id, holds, depth) {
             return Some(found);
         }
-        if let Some(found) =
-            self.b.elements(id, ELEMENTS_MAX).and_then(|t| triangle(&t.shape, &t.to_f64(), holds))
-        {
-            return Some(found);
+        if let Some(t) = self.b.elements(id, ELEMENTS_MAX) {
+            return triangle(&t.shape, &t.to_f64(), |x| (*x != 0.0) == holds);
         }
         self.through_moves(id, |s, of| s.condition(of, holds, depth))
     }
 
-    /// A bool tensor that says which of two numbers another condition chose.
+    /// A bool tensor that tests numbers which another condition, or a constant, chose.
     fn of_numbers(&mut self, id: Id, holds: bool, depth: usize) -> Option<Affine> {
+        let rank = self.b.ty(id).ok()?.rank();
         let mut tests: Vec<(Id, Option<f64>)> = Vec::new();
         tests.extend(self.b.nodes(id, "cast").into_iter().map(|(_, args)| (args[0], None)));
         for (_, args) in self.b.nodes(id, "eq") {
@@ -276,37 +275,42 @@ impl Search<'_, '_> {
                 tests.extend(self.b.data(c).uniform().map(|c| (x, Some(c))));
             }
         }
-        for (x, equal) in tests {
-            let test = |v: f64| equal.map_or(v != 0.0, |c| v == c);
-            let rank = self.b.ty(id).ok()?.rank();
-            let mut chosen: Vec<(Id, f64, f64)> = Vec::new();
-            for (_, args) in self.b.nodes(x, "select") {
-                let numbers = (self.b.data(args[1]).uniform(), self.b.data(args[2]).uniform());
-                if let (Some(u), Some(v)) = numbers {
-                    chosen.push((args[0], u, v));
-                }
-            }
-            chosen.extend(self.b.nodes(x, "cast").into_iter().map(|(_, args)| (args[0], 1.0, 0.0)));
-            for (c, u, v) in chosen {
-                let found = match (test(u), test(v)) {
-                    (true, false) => self.condition(c, holds, depth),
-                    (false, true) => self.condition(c, !holds, depth),
-                    _ => None,
-                };
-                if let Some(found) = found {
-                    return Some(found.widened(rank));
-                }
+        tests.into_iter().find_map(|(x, equal)| self.tested(x, equal, holds, depth)).map(|a| a.widened(rank))
+    }
+
+    /// Where the elements of a tensor equal a number, or are not 0; with `holds` unset where not so.
+    fn tested(&mut self, id: Id, equal: Option<f64>, holds: bool, depth: usize) -> Option<Affine> {
+        let depth = self.look(depth)?;
+        let test = |v: f64| equal.map_or(v != 0.0, |c| v == c);
+        if let Some(t) = self.b.elements(id, ELEMENTS_MAX) {
+            return triangle(&t.shape, &t.to_f64(), |x| test(*x) == holds);
+        }
+        let mut chosen: Vec<(Id, f64, f64)> = Vec::new();
+        for (_, args) in self.b.nodes(id, "select") {
+            let numbers = (self.b.data(args[1]).uniform(), self.b.data(args[2]).uniform());
+            if let (Some(u), Some(v)) = numbers {
+                chosen.push((args[0], u, v));
             }
         }
-        None
+        chosen.extend(self.b.nodes(id, "cast").into_iter().map(|(_, args)| (args[0], 1.0, 0.0)));
+        for (c, u, v) in chosen {
+            let found = match (test(u), test(v)) {
+                (true, false) => self.condition(c, holds, depth),
+                (false, true) => self.condition(c, !holds, depth),
+                _ => None,
+            };
+            if found.is_some() {
+                return found;
+            }
+        }
+        self.through_moves(id, |s, of| s.tested(of, equal, holds, depth))
     }
 }
 
-/// For a constant that holds on and below a diagonal of its last two axes and nowhere else (or, with `holds` unset, fails
-/// there): `row - column` and the diagonal's number.
-fn triangle(shape: &[usize], elements: &[f64], holds: bool) -> Option<Affine> {
+/// For a constant whose elements are set on and below a diagonal of its last two axes and nowhere else: `row - column` and the
+/// diagonal's number.
+fn triangle(shape: &[usize], elements: &[f64], set: impl Fn(&f64) -> bool) -> Option<Affine> {
     let [.., rows, cols] = *shape else { return None };
-    let set = |x: &f64| (*x != 0.0) == holds;
     let number = diagonal(rows, cols, elements, set)?;
     let mut below = Affine::uniform(Dim::from(number), shape.len());
     let rank = shape.len();
@@ -349,30 +353,53 @@ pub(super) struct Split {
 /// A part of a conjunction: the class, and whether it must hold or must not.
 type Leaf = (Id, bool);
 
-/// Parts of a condition that must all be so. Reshapes that only add or drop unit axes are passed.
-fn leaves(b: &mut Builder<'_>, id: Id, holds: bool, depth: usize, out: &mut Vec<Leaf>) {
-    let joins = if holds { "and" } else { "or" };
-    if let (Some((_, args)), Some(depth)) = (b.nodes(id, joins).first().cloned(), depth.checked_sub(1)) {
-        args.iter().for_each(|arg| leaves(b, *arg, holds, depth, out));
-        return;
+/// Where a conjunction is being taken apart.
+struct Way {
+    /// The classes around the one that is looked at.
+    path: Vec<Id>,
+    looks: usize,
+}
+
+/// Parts of a condition that must all be so; none for a class that is within itself. Reshapes that only add or drop unit axes are
+/// passed.
+fn leaves(b: &mut Builder<'_>, id: Id, holds: bool, way: &mut Way) -> Option<Vec<Leaf>> {
+    let id = b.find(id);
+    if way.path.contains(&id) {
+        return None;
     }
-    if let (Some((_, args)), Some(depth)) = (b.nodes(id, "not").first().cloned(), depth.checked_sub(1)) {
-        return leaves(b, args[0], !holds, depth, out);
+    let whole = vec![(id, holds)];
+    if way.path.len() >= DEPTH_MAX || way.looks == 0 {
+        return Some(whole);
+    }
+    way.looks -= 1;
+    way.path.push(id);
+    let found = leaves_within(b, id, holds, way);
+    way.path.pop();
+    Some(found.unwrap_or(whole))
+}
+
+fn leaves_within(b: &mut Builder<'_>, id: Id, holds: bool, way: &mut Way) -> Option<Vec<Leaf>> {
+    for (_, args) in b.nodes(id, if holds { "and" } else { "or" }) {
+        let parts: Option<Vec<_>> = args.iter().map(|arg| leaves(b, *arg, holds, way)).collect();
+        if let Some(parts) = parts {
+            return Some(parts.concat());
+        }
+    }
+    for (_, args) in b.nodes(id, "not") {
+        if let Some(parts) = leaves(b, args[0], !holds, way) {
+            return Some(parts);
+        }
     }
     for op in ["expand", "reshape"] {
-        let Some((_, args)) = b.nodes(id, op).first().cloned() else { continue };
-        let mut inner = Vec::new();
-        if depth > 0 {
-            leaves(b, args[0], holds, depth - 1, &mut inner);
-        }
-        let joined = inner.len() > 1 || inner.first().is_some_and(|(leaf, _)| *leaf != args[0]);
-        let moved = if joined { placed(b, &inner, op, args[0], id) } else { None };
-        if let Some(moved) = moved {
-            out.extend(moved);
-            return;
+        for (_, args) in b.nodes(id, op) {
+            let Some(inner) = leaves(b, args[0], holds, way) else { continue };
+            let apart = inner.len() > 1 || inner.first().is_some_and(|(leaf, _)| *leaf != args[0]);
+            if apart && let Some(moved) = placed(b, &inner, op, args[0], id) {
+                return Some(moved);
+            }
         }
     }
-    out.push((id, holds));
+    None
 }
 
 /// Parts of what a movement moves, as parts of its result.
@@ -392,8 +419,8 @@ fn placed(b: &mut Builder<'_>, inner: &[Leaf], op: &str, from: Id, to: Id) -> Op
 
 /// Parts of a condition, and what each says of positions where that is known.
 fn parts(b: &mut Builder<'_>, id: Id, holds: bool) -> Vec<(Leaf, Option<Affine>)> {
-    let mut found = Vec::new();
-    leaves(b, id, holds, DEPTH_MAX, &mut found);
+    let mut way = Way { path: Vec::new(), looks: LOOKS_MAX };
+    let found = leaves(b, id, holds, &mut way).unwrap_or_else(|| vec![(id, holds)]);
     let mut search = Search { b, looks: LOOKS_MAX };
     found.into_iter().map(|leaf| (leaf, search.condition(leaf.0, leaf.1, DEPTH_MAX))).collect()
 }
@@ -443,38 +470,49 @@ fn diagonal_of(says: &Affine, queries: &Dim) -> Option<Dim> {
 }
 
 /// What a mask's absolute values stay below; infinite where that is not known.
-pub(super) fn magnitude(b: &Builder<'_>, id: Id, depth: usize) -> f64 {
-    if let Some(x) = b.data(id).uniform() {
-        return x.abs();
-    }
-    if let Ok(bound) = b.largest(id) {
-        return bound;
-    }
-    let Some(depth) = depth.checked_sub(1) else { return f64::INFINITY };
-    let of = |args: &[Id]| args.iter().map(|a| magnitude(b, *a, depth)).collect::<Vec<f64>>();
-    let mut least = f64::INFINITY;
-    for op in ["reshape", "expand", "transpose", "slice", "gather", "neg", "abs"] {
-        for (_, args) in b.nodes(id, op) {
-            least = least.min(magnitude(b, args[0], depth));
+pub(super) fn magnitude(b: &Builder<'_>, id: Id) -> f64 {
+    Search { b, looks: LOOKS_MAX }.magnitude(id, DEPTH_MAX)
+}
+
+impl Search<'_, '_> {
+    fn magnitude(&mut self, id: Id, depth: usize) -> f64 {
+        if let Some(x) = self.b.data(id).uniform() {
+            return x.abs();
         }
-    }
-    for op in ["add", "sub"] {
-        for (_, args) in b.nodes(id, op) {
-            least = least.min(of(&args).iter().sum());
+        if let Ok(bound) = self.b.largest(id) {
+            return bound;
         }
+        let Some(depth) = self.look(depth) else { return f64::INFINITY };
+        // The first expression of a class that has a bound is as good as any.
+        for op in [
+            "reshape",
+            "expand",
+            "transpose",
+            "slice",
+            "gather",
+            "neg",
+            "abs",
+            "add",
+            "sub",
+            "mul",
+            "select",
+            "cast",
+        ] {
+            for (_, args) in self.b.nodes(id, op) {
+                let bound = match op {
+                    "cast" if self.b.ty(args[0]).is_ok_and(|ty| !ty.dtype.is_float()) => 2f64.powi(64),
+                    "add" | "sub" => self.magnitude(args[0], depth) + self.magnitude(args[1], depth),
+                    "mul" => self.magnitude(args[0], depth) * self.magnitude(args[1], depth),
+                    "select" => self.magnitude(args[1], depth).max(self.magnitude(args[2], depth)),
+                    _ => self.magnitude(args[0], depth),
+                };
+                if bound.is_finite() {
+                    return bound;
+                }
+            }
+        }
+        f64::INFINITY
     }
-    for (_, args) in b.nodes(id, "mul") {
-        let product: f64 = of(&args).iter().product();
-        least = if product.is_nan() { least } else { least.min(product) };
-    }
-    for (_, args) in b.nodes(id, "select") {
-        least = least.min(of(&args[1..]).into_iter().fold(0.0, f64::max));
-    }
-    for (_, args) in b.nodes(id, "cast") {
-        let integer = b.ty(args[0]).is_ok_and(|ty| !ty.dtype.is_float());
-        least = if integer { least.min(2f64.powi(64)) } else { least };
-    }
-    least
 }
 
 /// Attributes of an attention whose query `i` sees the keys `j <= i + offset`.
