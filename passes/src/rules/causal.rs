@@ -59,6 +59,9 @@ fn fill(b: &Builder<'_>) -> Result<f64, Miss> {
     if fill <= ABSORBS_MAX {
         return Ok(fill);
     }
+    if fill == 0.0 {
+        return Err("the number that the condition chooses hides no key".into());
+    }
     Err(Miss(format!("{fill} is not low enough to hide a key whatever its score")))
 }
 

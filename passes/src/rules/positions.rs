@@ -8,6 +8,7 @@ use crate::egraph::{Builder, Miss};
 use autoglm_ir::dim::Bounds;
 use autoglm_ir::{Attr, Attrs, DType, Dim};
 use egg::Id;
+use std::collections::BTreeSet;
 
 /// Nodes that one question may look at.
 const LOOKS_MAX: usize = 600;
@@ -97,6 +98,13 @@ impl Affine {
         Some(out)
     }
 
+    /// Whether it depends on a number out of a tensor.
+    fn has_element(&self) -> bool {
+        let mut symbols = BTreeSet::new();
+        std::iter::once(&self.constant).chain(&self.steps).for_each(|d| d.symbols(&mut symbols));
+        symbols.iter().any(|s| s.contains('@'))
+    }
+
     /// Whether it is at least 0 at every position of a tensor.
     fn never_negative(&self, shape: &[Dim]) -> bool {
         let mut least = self.constant.clone();
@@ -154,34 +162,36 @@ impl Search<'_, '_> {
     fn numbers(&mut self, id: Id, depth: usize) -> Option<Affine> {
         let depth = self.look(depth)?;
         let ty = self.b.ty(id).ok()?;
-        if !matches!(ty.dtype, DType::I64 | DType::I32) {
-            return None;
-        }
+        let found = match ty.dtype {
+            DType::I64 => self.integers(id, depth),
+            // A number out of a tensor may not fit.
+            DType::I32 => self.integers(id, depth).filter(|a| !a.has_element()),
+            _ => None,
+        };
+        found.map(|a| a.widened(ty.rank()))
+    }
+
+    fn integers(&mut self, id: Id, depth: usize) -> Option<Affine> {
         if let Some(known) = self.known(id) {
             return Some(known);
         }
+        let shape = self.shape(id)?;
         if let Some((attrs, _)) = self.b.nodes(id, "iota").first() {
-            let mut counter = Affine::uniform(Dim::from(0), ty.rank());
+            let mut counter = Affine::uniform(Dim::from(0), shape.len());
             let axis = usize::try_from(attrs.int("axis")).ok()?;
-            if !ty.shape[axis].is(1) {
+            if !shape.get(axis)?.is(1) {
                 counter.steps[axis] = Dim::from(1);
             }
             return Some(counter);
         }
-        if let Some(found) = self.arithmetic(id, ty.rank(), depth) {
+        if let Some(found) = self.arithmetic(id, shape.len(), depth) {
             return Some(found);
         }
-        for (_, args) in self.b.nodes(id, "neg") {
-            if let Some(a) = self.numbers(args[0], depth) {
-                return Some(a.scaled(&Dim::from(-1)));
-            }
-        }
-        for (_, args) in self.b.nodes(id, "cast") {
-            // A number out of a tensor may not fit.
-            let fits =
-                |a: &Affine| ty.dtype == DType::I64 || a.constant.range(&Symbols).0 > i128::from(i64::MIN);
-            if let Some(a) = self.numbers(args[0], depth).filter(fits) {
-                return Some(a);
+        for (op, factor) in [("neg", -1), ("cast", 1)] {
+            for (_, args) in self.b.nodes(id, op) {
+                if let Some(a) = self.numbers(args[0], depth) {
+                    return Some(a.scaled(&Dim::from(factor)));
+                }
             }
         }
         self.through_moves(id, |s, of| s.numbers(of, depth))
