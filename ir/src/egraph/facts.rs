@@ -120,7 +120,12 @@ impl Facts {
 
     /// Whether the graph refuses inputs for which a condition does not hold.
     pub fn assumes(&self, cond: &Cond) -> bool {
-        self.guards.contains(cond)
+        let swapped = match cond {
+            Cond::Eq(a, b) => Some(Cond::Eq(b.clone(), a.clone())),
+            Cond::Broadcast(a, b) => Some(Cond::Broadcast(b.clone(), a.clone())),
+            Cond::Le(..) => None,
+        };
+        self.guards.contains(cond) || swapped.is_some_and(|cond| self.guards.contains(&cond))
     }
 
     fn leaf(&self, node: &ENode) -> Option<Data> {

@@ -6,7 +6,7 @@
 
 use super::algebra::rule;
 use super::norm::recovery;
-use super::positions::{always, causal_attrs, diagonal, magnitude, split};
+use super::positions::{always, causal_attrs, magnitude, split, zeros};
 use super::require_f32;
 use super::shape::perm_of;
 use crate::egraph::{Builder, Miss, Numerics, Rhs, Rule};
@@ -24,6 +24,8 @@ pub(super) const RULES: &[Rule] = &[
         "(attention:a ?q ?k ?v (add ?n (select ?c ?f:scalar ?m)))" => Rhs::Apply(|b| causal(b, false))),
     recovery!("causal-constant", "attention(q, k, v, a triangle of zeros and f) = attention(q, k, v) that sees keys up to its diagonal",
         "(attention:a ?q ?k ?v ?m:const)" => Rhs::Apply(causal_constant)),
+    recovery!("causal-table", "attention(q, k, v, a slice of a triangle of zeros and f) = attention(q, k, v) that sees keys up to its diagonal",
+        "(attention:a ?q ?k ?v ?x=(slice ?m:const))" => Rhs::Apply(causal_constant)),
     recovery!("masked-scores", "softmax(select(c, s, f)) = softmax(s + select(c, 0, f)) for scores s",
         "(softmax:s (select ?c ?x ?f:scalar))" => Rhs::Apply(|b| masked_scores(b, true))),
     recovery!("masked-scores-not", "softmax(select(c, f, s)) = softmax(s + select(c, f, 0)) for scores s",
@@ -106,17 +108,14 @@ fn causal_constant(b: &mut Builder<'_>) -> Result<Id, Miss> {
     require_no_causal(&attrs)?;
     let mask = b.elements(m, 1 << 24).ok_or("the mask is too large to look at")?;
     let elements = mask.to_f64();
-    let [.., rows, cols] = *mask.shape else { return Err("the mask is no matrix".into()) };
-    let shape = [b.ty(q)?.shape, b.ty(k)?.shape].map(|s| s.get(2).cloned());
-    if shape != [Some(rows.into()), Some(cols.into())] {
-        return Err("the mask is the same for several queries or keys".into());
-    }
     let fill = elements.iter().copied().fold(0.0, f64::min);
     if fill > ABSORBS_MAX || elements.iter().any(|x| *x != 0.0 && *x != fill) {
         return Err("the mask holds more than zeros and one number that hides".into());
     }
-    let offset = diagonal(rows, cols, &elements, |x| *x == 0.0).ok_or("its zeros are no triangle")?;
-    b.op("attention", causal_attrs(&attrs, offset.into(), fill), &[q, k, v])
+    let queries = b.ty(q)?.shape.get(2).cloned().ok_or("the queries have no positions")?;
+    let read = b.var("x").unwrap_or(m);
+    let offset = zeros(b, read, &queries).ok_or("its zeros are no triangle over queries and keys")?;
+    b.op("attention", causal_attrs(&attrs, offset, fill), &[q, k, v])
 }
 
 fn masked_scores(b: &mut Builder<'_>, holds: bool) -> Result<Id, Miss> {

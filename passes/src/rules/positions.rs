@@ -334,12 +334,7 @@ fn triangle(shape: &[usize], elements: &[f64], set: impl Fn(&f64) -> bool) -> Op
 }
 
 /// The number `o` for which in every matrix exactly the elements with `column <= row + o` are set, if some are and some are not.
-pub(super) fn diagonal(
-    rows: usize,
-    cols: usize,
-    elements: &[f64],
-    set: impl Fn(&f64) -> bool,
-) -> Option<i64> {
+fn diagonal(rows: usize, cols: usize, elements: &[f64], set: impl Fn(&f64) -> bool) -> Option<i64> {
     let first = elements.get(..rows.checked_mul(cols)?)?;
     let counts = || first.chunks_exact(cols.max(1)).map(|row| row.iter().take_while(|x| set(x)).count());
     let (row, count) = counts().enumerate().find(|(_, n)| (1..cols).contains(n))?;
@@ -468,6 +463,12 @@ pub(super) fn split(b: &mut Builder<'_>, id: Id, holds: bool, queries: &Dim) -> 
         });
     }
     Ok(Split { offset, rest: joined })
+}
+
+/// The number of the diagonal up to which a mask is 0, if it is 0 there and nowhere else.
+pub(super) fn zeros(b: &Builder<'_>, mask: Id, queries: &Dim) -> Option<Dim> {
+    let says = Search { b, looks: LOOKS_MAX }.tested(mask, Some(0.0), true, DEPTH_MAX)?;
+    diagonal_of(&says, queries)
 }
 
 /// The number of the diagonal up to which a row sees keys.
