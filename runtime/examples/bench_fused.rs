@@ -164,6 +164,7 @@ fn attention(heads: usize, kv_heads: usize, q_len: usize, kv_len: usize, columns
         out: build.access(&strides(heads)),
         mask: None,
         causal: None,
+        fill: f32::NEG_INFINITY,
         zero_masked: false,
     };
     build.step(kind, vec![q, k, v], out);

@@ -420,8 +420,10 @@ pub enum StepKind {
         out: Access,
         /// Over batch, heads, q_len, kv_len.
         mask: Option<Access>,
-        /// Query `i` sees only keys `j <= i + offset`.
+        /// Query `i` sees only keys `j <= i + offset`; the scores of the others are `fill`.
         causal: Option<Reg>,
+        /// No number of the keys that a query does not see matters unless its other scores are as low. Not NaN.
+        fill: f32,
         /// Rows whose scores are all negative infinity (or none, or NaN) give zeros instead of NaN.
         zero_masked: bool,
     },

@@ -56,7 +56,11 @@ fn emit(cx: &mut Lowering<'_>, node: &Node, operands: &[Place], out: &Place) -> 
             Some(mask) => Some(cx.view_access(&mask.view.broadcast(&scores))?),
             None => None,
         },
-        causal: None,
+        causal: match node.attrs.dims("causal") {
+            [offset] => Some(cx.reg(offset)?),
+            _ => None,
+        },
+        fill: node.attrs.float("fill") as f32,
         zero_masked: node.attrs.flag("zero_masked"),
     };
     cx.step(kind, operands.iter().map(|p| p.id).collect(), vec![out.id]);

@@ -395,7 +395,7 @@ impl Lowering<'_> {
     }
 
     /// The value whose memory a value uses.
-    fn root(&self, id: rt::ValueId) -> rt::ValueId {
+    pub(super) fn root(&self, id: rt::ValueId) -> rt::ValueId {
         match self.program.values[id as usize].storage {
             Storage::Alias(of) => self.root(of),
             _ => id,

@@ -183,6 +183,82 @@ fn attention_over_a_cache_with_turned_keys() {
 }
 
 #[test]
+fn keys_and_values_of_a_cache_are_copied_together() {
+    let steps = check(
+        "graph @g (%pk: f32[2,2,M,4], %pv: f32[2,2,M,4], %x: f32[2,N,6]) {
+           %w = const f32[6,24] splat 0.1
+           %y = linear %x, %w
+           %qs = slice %y {starts=[0,0,0], sizes=[2,N,8], steps=[1,1,1]}
+           %ks = slice %y {starts=[0,0,8], sizes=[2,N,8], steps=[1,1,1]}
+           %vs = slice %y {starts=[0,0,16], sizes=[2,N,8], steps=[1,1,1]}
+           %qr = reshape %qs {shape=[2,N,2,4]}
+           %kr = reshape %ks {shape=[2,N,2,4]}
+           %vr = reshape %vs {shape=[2,N,2,4]}
+           %q = transpose %qr {perm=[0,2,1,3]}
+           %k = transpose %kr {perm=[0,2,1,3]}
+           %v = transpose %vr {perm=[0,2,1,3]}
+           %keys = concat %pk, %k {axis=2}
+           %values = concat %pv, %v {axis=2}
+           %a = attention %q, %keys, %values {scale=0.5, causal=[M], fill=-inf}
+           return %a, %keys, %values
+         }",
+        SIZES,
+    );
+    assert_eq!(steps.list(), "MatMul Copies Copies Attention");
+}
+
+/// A copy joins an earlier one only if what is between them does not make what it copies.
+#[test]
+fn copies_wait_for_what_they_copy() {
+    let steps = check(
+        "graph @g (%x: f32[2,N], %y: f32[2,N]) {
+           %a = concat %x, %y {axis=0}
+           %e = softmax %a
+           %b = concat %e, %e {axis=1}
+           %c = concat %x, %x, %y {axis=0}
+           return %a, %b, %c
+         }",
+        SIZES,
+    );
+    assert_eq!(steps.list(), "Copies Copies Softmax Copy Copy Copy");
+}
+
+#[test]
+fn rotation_of_a_part_is_one_loop() {
+    for interleaved in [0, 1] {
+        let steps = check(
+            &format!(
+                "graph @g (%x: f32[2,3,N,16], %y: f32[2,N,6], %cos: f32[N,4], %sin: f32[N,4]) {{
+                   %a = rope %x, %cos, %sin {{interleaved={interleaved}}}
+                   %b = rope %y, %cos, %sin {{interleaved={interleaved}}}
+                   return %a, %b
+                 }}"
+            ),
+            SIZES,
+        );
+        assert_eq!(steps.list(), "Tile Copy Tile", "what stays of the second is less than what turns");
+    }
+}
+
+#[test]
+fn attention_that_sees_keys_up_to_a_symbolic_diagonal() {
+    let steps = check(
+        "graph @g (%past: f32[2,2,M,4], %q: f32[2,4,N,4], %k: f32[2,2,N,4], %pad: bool[2,1,1,M+N]) {
+           %zero = const f32[] [0]
+           %low = const f32[] [-3.4028235e38]
+           %mask = select %pad, %zero, %low
+           %keys = concat %past, %k {axis=2}
+           %a = attention %q, %keys, %keys, %mask {scale=0.5, causal=[M], fill=-3.4028234663852886e38}
+           %b = attention %q, %keys, %keys {scale=0.5, causal=[M-2], fill=-inf, zero_masked=1}
+           %c = attention %q, %keys, %keys {scale=0.5, causal=[-1], fill=-1e4}
+           return %a, %b, %c
+         }",
+        SIZES,
+    );
+    assert_eq!(steps.list(), "Tile Copy Copy Attention Attention Attention");
+}
+
+#[test]
 fn convolutions_that_pad_one_value_alike_share_it() {
     let conv = "strides=[1,1], dilations=[1,1], groups=1, layout=\"nhwc\"";
     let steps = check(

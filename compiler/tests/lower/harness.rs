@@ -150,7 +150,15 @@ impl Steps {
             matches!(body, [Instr::Load { .. }, Instr::Store { .. }])
         };
         let kind = |kind: &StepKind| match kind {
-            StepKind::Tile { tile, .. } => if copies(*tile) { "Copy" } else { "Tile" }.to_string(),
+            StepKind::Tile { tile, .. } => {
+                let body = &program.tiles[*tile as usize].body;
+                let copy = |pair: &[Instr]| matches!(pair, [Instr::Load { .. }, Instr::Store { .. }]);
+                match (body.chunks(2).all(copy), body.len()) {
+                    (true, 2) => "Copy".to_string(),
+                    (true, _) => "Copies".to_string(),
+                    _ => "Tile".to_string(),
+                }
+            }
             StepKind::Tiles { nests } => {
                 let name = if nests.iter().all(|n| copies(n.tile)) { "Copy" } else { "Tile" };
                 format!("{name}*{}", nests.len())

@@ -5,7 +5,7 @@ use crate::attrs::{Attr, Attrs};
 use crate::budget::{AT_ONCE_WORK_MAX, FoldBudget};
 use crate::dim::Dim;
 use crate::dtype::DType;
-use crate::graph::{Cond, Const, ConstData, ConstId, content};
+use crate::graph::{Cond, Const, ConstData, ConstId, Graph, content};
 use crate::interp;
 use crate::op::{OpError, OpId, TensorType};
 use crate::tensor::Tensor;
@@ -120,7 +120,12 @@ impl Facts {
 
     /// Whether the graph refuses inputs for which a condition does not hold.
     pub fn assumes(&self, cond: &Cond) -> bool {
-        self.guards.contains(cond)
+        let swapped = match cond {
+            Cond::Eq(a, b) => Some(Cond::Eq(b.clone(), a.clone())),
+            Cond::Broadcast(a, b) => Some(Cond::Broadcast(b.clone(), a.clone())),
+            Cond::Le(..) => None,
+        };
+        self.guards.contains(cond) || swapped.is_some_and(|cond| self.guards.contains(&cond))
     }
 
     fn leaf(&self, node: &ENode) -> Option<Data> {
@@ -182,6 +187,16 @@ impl Facts {
     /// not made of products, sums and moves.
     pub fn largest(&self, id: ConstId) -> f64 {
         self.bound(id, BOUND_DEPTH_MAX)
+    }
+
+    /// The value of a constant of at most so many elements.
+    pub fn tensor(&self, id: ConstId, most: usize) -> Option<Tensor> {
+        let shape = self.consts.get(id.0 as usize)?.ty.concrete()?;
+        if crate::tensor::numel(&shape)? > most {
+            return None;
+        }
+        let graph = Graph { consts: self.consts.clone(), ..Graph::default() };
+        interp::const_tensor(&graph, id).ok()
     }
 
     /// The least absolute value of a constant's elements; 0 where it is a recipe or one is no number.

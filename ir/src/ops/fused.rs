@@ -4,7 +4,7 @@ use super::common::{Domain, require_same_dtype};
 use super::contraction::MATMUL;
 use super::scalar;
 use super::view::View;
-use crate::dim::{Dim, product};
+use crate::dim::Dim;
 use crate::op::{Arity, AttrKind, AttrSpec, EvalCx, Fusion, InferCx, OpDef, OpError, TensorType, Work};
 use crate::tensor::{Tensor, numel};
 
@@ -64,24 +64,36 @@ pub static ATTENTION: OpDef = OpDef {
     name: "attention",
     doc: "`attention(q, k, v, mask)`: `softmax(scale * q k^T + mask) v` (Vaswani et al., 2017, section 3.2.1) for q [b,h,s,d], k [b,g,t,d], \
           v [b,g,t,e] and a mask that broadcasts to [b,h,s,t]; `h / g` query heads share a key head. With `zero_masked` a row whose scores \
-          are all -inf or hold a NaN gives zeros.",
+          are all -inf or hold a NaN gives zeros. With `causal=[o]` the score of key j for query i is `fill` where j > i + o, whatever \
+          the mask and the product say: -inf, or a number that a row sees only where all its other scores are as low.",
     arity: Arity::range(3, 4),
-    attrs: &[AttrSpec::required("scale", AttrKind::Float), AttrSpec::optional("zero_masked", AttrKind::Int)],
+    attrs: &[
+        AttrSpec::required("scale", AttrKind::Float),
+        AttrSpec::optional("zero_masked", AttrKind::Int),
+        AttrSpec::optional("causal", AttrKind::Dims),
+        AttrSpec::optional("fill", AttrKind::Float),
+    ],
     class: Fusion::Contraction,
     infer: infer_attention,
     eval: eval_attention,
     content: None,
     work: |cx, out| {
-        let scores = match cx.args {
-            [q, k, ..] if q.rank() == 4 && k.rank() == 4 => &product(&q.shape) * &k.shape[2],
-            _ => Dim::default(),
+        let [q, k, ..] = cx.args else { return Work { flops: Dim::default() } };
+        let ([b, h, s, d], [_, _, t, _], Some(e)) =
+            (q.shape.as_slice(), k.shape.as_slice(), out.shape.get(3))
+        else {
+            return Work { flops: Dim::default() };
         };
-        let keys = cx.args.get(1).and_then(|k| k.shape.get(2)).cloned().unwrap_or_default();
-        Work { flops: &Dim::from(2) * &(&scores + &(&out.numel() * &keys)) }
+        let twice = &Dim::from(2) * &(s * t);
+        // The last queries see all keys, the first of as many queries as keys see one.
+        let last = [t - s];
+        let scores = if cx.attrs.dims("causal") == last { &twice - &(s * s) } else { twice };
+        Work { flops: &(&(b * h) * &scores) * &(d + e) }
     },
     samples: &[
         "f32[2,4,N,8], f32[2,2,M,8], f32[2,2,M,3], f32[N,M] {scale=0.5}",
         "f32[1,2,3,4], f32[1,2,N,4], f32[1,2,N,4] {scale=1, zero_masked=1}",
+        "f32[1,2,S,4], f32[1,2,P+S,4], f32[1,2,P+S,4] {scale=1, causal=[P], fill=-1e4}",
     ],
 };
 
@@ -104,6 +116,11 @@ fn infer_attention(cx: &InferCx<'_>) -> Result<Vec<TensorType>, OpError> {
         _ if h == g => {}
         _ => return Err(format!("{h} query heads are not a known multiple of {g} key heads")),
     }
+    match (cx.attrs.get("causal").is_some(), cx.attrs.dims("causal"), cx.attrs.get("fill")) {
+        (false, _, None) => {}
+        (true, [_], Some(_)) if !cx.attrs.float("fill").is_nan() => {}
+        _ => return Err("`causal` must be one number, and `fill` a number given with it".into()),
+    }
     if let Some(mask) = cx.args.get(3) {
         let scores = [b.clone(), h.clone(), s.clone(), t.clone()];
         let shape = cx.broadcast(&scores, &mask.shape)?;
@@ -121,6 +138,7 @@ fn eval_attention(cx: &EvalCx<'_>) -> Result<Vec<Tensor>, OpError> {
     };
     let (e, group) = (shape[3], h / g.max(&1));
     let (scale, zero_masked) = (cx.attrs.float("scale"), cx.attrs.flag("zero_masked"));
+    let (causal, fill) = (cx.attrs.ints("causal").first().copied(), cx.attrs.float("fill"));
     let mask = match cx.args.get(3) {
         Some(m) => {
             let at = View::broadcast(&m.shape, &[*b, *h, *s, *t]).indices(m.numel())?;
@@ -137,6 +155,9 @@ fn eval_attention(cx: &EvalCx<'_>) -> Result<Vec<Tensor>, OpError> {
         let query = &q[row * d..(row + 1) * d];
         let mut scores: Vec<f64> = (0..*t)
             .map(|j| {
+                if causal.is_some_and(|offset| j as i64 > ((row % s) as i64).saturating_add(offset)) {
+                    return fill;
+                }
                 let key = &k[(source * t + j) * d..(source * t + j + 1) * d];
                 let dot: f64 = query.iter().zip(key).map(|(a, b)| a * b).sum();
                 scale * dot + mask.as_ref().map_or(0.0, |m| m[row * t + j])

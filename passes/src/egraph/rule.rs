@@ -228,6 +228,11 @@ impl Builder<'_> {
         Ok(self.egraph.analysis.least(constant))
     }
 
+    /// The tensor that a class is, if that is a constant of at most so many elements.
+    pub fn elements(&self, id: Id, most: usize) -> Option<Tensor> {
+        self.egraph.analysis.tensor(self.egraph[id].data.constant?, most)
+    }
+
     /// The operators of a class with this name: attributes and arguments.
     pub fn nodes(&self, id: Id, name: &str) -> Vec<(Attrs, Vec<Id>)> {
         let of = |node: &ENode| match node {

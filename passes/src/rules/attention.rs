@@ -70,7 +70,7 @@ fn scale_out_reshape(b: &mut Builder<'_>) -> Result<Id, Miss> {
 }
 
 /// Whether a class is a product, or a product times a number.
-fn is_score(b: &Builder<'_>, x: Id) -> bool {
+pub(super) fn is_score(b: &Builder<'_>, x: Id) -> bool {
     let product = |x: Id| !b.nodes(x, "matmul").is_empty();
     product(x) || b.nodes(x, "mul").iter().any(|(_, args)| args.iter().any(|a| product(*a)))
 }

@@ -3,9 +3,11 @@
 mod activation;
 mod algebra;
 mod attention;
+mod causal;
 mod conv;
 mod linear;
 mod norm;
+mod positions;
 mod rope;
 mod select;
 mod shape;
@@ -25,6 +27,7 @@ pub static THEMES: &[(&str, &[Rule])] = &[
     ("norm", norm::RULES),
     ("activation", activation::RULES),
     ("attention", attention::RULES),
+    ("causal", causal::RULES),
     ("rope", rope::RULES),
 ];
 

@@ -440,6 +440,7 @@ impl Cx<'_> {
             out,
             mask,
             causal,
+            fill,
             zero_masked: _,
         } = &step.kind
         else {
@@ -448,6 +449,9 @@ impl Cx<'_> {
         self.counts(step, 3 + usize::from(mask.is_some()), Some(ElemType::F32))?;
         self.all_regs(&[*batch, *heads, *kv_heads, *q_len, *kv_len, *head_dim, *v_dim])?;
         causal.iter().try_for_each(|offset| self.reg(*offset))?;
+        if fill.is_nan() {
+            return Err("fills what a query does not see with NaN".into());
+        }
         [q, k, v, out].into_iter().chain(mask).try_for_each(|access| self.access(access, 4))
     }
 

@@ -57,6 +57,7 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
         out: out_access,
         mask: mask_access,
         causal,
+        fill,
         zero_masked,
     } = &step.kind
     else {
@@ -88,6 +89,7 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
             Some(offset) => Some(cx.reg(step, *offset)?),
             None => None,
         },
+        fill: *fill,
         zero_masked: *zero_masked,
     };
     let scratch = args.footprint().map_err(refused_step(step))?.scratch;

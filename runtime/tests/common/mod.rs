@@ -315,6 +315,7 @@ fn contractions() -> [Step; 3] {
                 out: access(4),
                 mask: Some(access(4)),
                 causal: Some(one),
+                fill: -1e4,
                 zero_masked: true,
             },
             &[8, 8, 0, 0],

@@ -67,6 +67,7 @@ fn fused(shape: &Shape) -> Build {
         out: build.access(0, &shape.out_strides()),
         mask: Some(build.access(0, &[square, 0, length, 1])),
         causal: None,
+        fill: f32::NEG_INFINITY,
         zero_masked: false,
     };
     build.step(kind, &[x, x, x, mask], out);

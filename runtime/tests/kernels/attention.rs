@@ -18,6 +18,7 @@ const BASE: AttentionArgs = AttentionArgs {
     out: Heads { offset: 0, steps: [0; 4] },
     mask: None,
     causal: None,
+    fill: f32::NEG_INFINITY,
     zero_masked: false,
 };
 
@@ -46,10 +47,14 @@ fn reference_row(
 ) -> Vec<(f64, f64)> {
     let g = h / (args.heads / args.kv_heads);
     let seen = args.causal.map_or(args.kv_len as i64, |offset| i as i64 + offset + 1);
-    let seen = seen.clamp(0, args.kv_len as i64) as usize;
+    let visible = seen.clamp(0, args.kv_len as i64) as usize;
+    let seen = if args.fill > f32::NEG_INFINITY { args.kv_len } else { visible };
     let mut size = 1.0_f64;
     let scores: Vec<f64> = (0..seen)
         .map(|j| {
+            if j >= visible {
+                return f64::from(args.fill);
+            }
             let terms =
                 (0..args.head_dim).map(|d| at(q, &args.q, [b, h, i, d]) * at(k, &args.k, [b, g, j, d]));
             let (dot, all) = terms.fold((0.0, 0.0), |(sum, all), x| (sum + x, all + x.abs()));
@@ -182,6 +187,24 @@ fn causal_rows_see_keys_up_to_their_own() {
                     ..BASE
                 });
             }
+        }
+    }
+}
+
+/// Hidden keys have a weight only in rows whose other scores are as low as theirs.
+#[test]
+fn hidden_keys_have_the_score_that_fills() {
+    for (fill, low) in [(-3.4e38, -3.4e38), (-1e4, -1e4), (-20.0, 0.0), (0.0, 0.0), (-1e9, f32::NEG_INFINITY)]
+    {
+        for (q_len, kv_len, offset) in [(3, 9, 0), (20, 31, 11), (70, 600, 530), (5, 7, -2)] {
+            let steps = [0, 0, 0, 1];
+            let base = AttentionArgs { q_len, kv_len, heads: 4, causal: Some(offset), fill, ..BASE };
+            let args = AttentionArgs { mask: Some(Heads { offset: 0, steps }), ..dense(&base) };
+            let mut all = operands(&args, &mut Random::new(9));
+            // The first rows see nothing but what the mask hides too.
+            all[3].fill(0.0);
+            all[3][..kv_len.div_ceil(2)].fill(low);
+            check(&args, all);
         }
     }
 }

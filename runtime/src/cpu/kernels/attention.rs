@@ -24,6 +24,8 @@ const ROWS: usize = 64;
 const CHUNK: usize = 8;
 /// Distance of rows of scores; apart from a power of two, so that they do not meet in the first-level cache.
 const SCORE_STEP: usize = KEYS + 16;
+/// A score this far below the largest of its row has a weight that f32 rounds to 0: `exp(-104) < 2^-150`.
+const NO_WEIGHT: f32 = 104.0;
 /// Rows up to which packing does not pay.
 const FEW: usize = 8;
 
@@ -88,8 +90,10 @@ pub struct AttentionArgs {
     pub out: Heads,
     /// Over batch, heads, queries, keys.
     pub mask: Option<Heads>,
-    /// Query `i` sees only keys `j <= i + causal`.
+    /// Query `i` sees only keys `j <= i + causal`; the scores of the others are `fill`, whatever the mask says.
     pub causal: Option<i64>,
+    /// Keys that a query does not see are left out, unless the scores of all others are so low that this one has a weight.
+    pub fill: f32,
     /// Rows without a softmax give zeros instead of NaN.
     pub zero_masked: bool,
 }
@@ -321,7 +325,40 @@ impl Run<'_> {
             }
         }
         // SAFETY: as above.
-        unsafe { self.finish() }
+        unsafe {
+            self.add_hidden();
+            self.finish()
+        }
+    }
+
+    /// Adds the keys that a row does not see where `fill` is not lower than its other scores.
+    unsafe fn add_hidden(&mut self) {
+        let (args, fill) = (self.args, self.args.fill);
+        if args.causal.is_none() || fill == f32::NEG_INFINITY {
+            return;
+        }
+        let v = self.v.wrapping_offset(args.v.at(self.batch, self.group));
+        let [_, _, down, right] = args.v.steps;
+        for (at, row) in self.rows.clone().enumerate() {
+            let hidden = args.visible(row % args.q_len)..args.kv_len;
+            // NaN stays what it is.
+            if hidden.is_empty() || self.largest[at] - fill > NO_WEIGHT || self.largest[at].is_nan() {
+                continue;
+            }
+            let largest = self.largest[at].max(fill);
+            let (old, weight) = ((self.largest[at] - largest).exp(), (fill - largest).exp());
+            self.totals[at] = self.totals[at] * old + weight * hidden.len() as f32;
+            let sums = &mut self.sums[at * self.sum_step..][..args.v_dim];
+            for (c, sum) in sums.iter_mut().enumerate() {
+                let column = v.wrapping_offset(c.cast_signed().wrapping_mul(right));
+                let each = hidden.clone().map(|j| {
+                    // SAFETY: the element is one of the values, whose footprint was checked.
+                    unsafe { *column.wrapping_offset(j.cast_signed().wrapping_mul(down)) }
+                });
+                *sum = *sum * old + weight * each.sum::<f32>();
+            }
+            self.largest[at] = largest;
+        }
     }
 
     /// Packs a block of keys, transposed, and of values.
