@@ -50,7 +50,7 @@ fn layout_is_as_documented() {
     let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
     let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
     assert_eq!(&bytes[..8], b"\x89AGLM\r\n\x1a");
-    assert_eq!((u32_at(8), u32_at(12), u64_at(16)), (2, 3, bytes.len() as u64));
+    assert_eq!((u32_at(8), u32_at(12), u64_at(16)), (3, 3, bytes.len() as u64));
     let mut zeroed = bytes[..64 + 3 * 64].to_vec();
     zeroed[32..64].fill(0);
     assert_eq!(bytes[32..64], *blake3::hash(&zeroed).as_bytes());
@@ -118,13 +118,13 @@ fn other_files_are_named_for_what_they_are_not() {
     assert_eq!(load_error(Vec::new()).0, "E0502");
     let bytes = common::engine_bytes(common::rows_program);
     let mut newer = bytes.clone();
-    newer[8] = 3;
+    newer[8] = 4;
     assert_eq!(load_error(newer.clone()).0, "E0506", "a flipped bit is not another version");
     // A newer version may hash otherwise; that the hash of this one does not fit must not hide what the file is.
     newer[32..64].fill(7);
     assert_eq!(
         load_error(newer),
-        ("E0503", "engine format version 3; this runtime reads version 2: compile the model again".into())
+        ("E0503", "engine format version 4; this runtime reads version 3: compile the model again".into())
     );
     let mut longer = bytes.clone();
     longer.push(0);
