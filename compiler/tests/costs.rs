@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// Roofline and measurement differ by at most this factor for the most work that was measured. The roofline knows memory
 /// only at the speed of the caches, and nothing of strides.
-const SEAM: f64 = 20.0;
+const SEAM: f64 = 10.0;
 
 fn model(threads: u32) -> CostModel {
     CostModel { threads, table: Some(costs::reference().unwrap()), ..CostModel::default() }

@@ -307,6 +307,7 @@ fn a_copy_in_place_keeps_every_element() {
             epilogue: vec![],
         }],
         steps: vec![step("first", copy(), &[0], &[1]), step("second", copy(), &[1], &[2])],
+        separate: false,
     };
     let engine = common::engine(common::engine_bytes(program));
     let options = SessionOptions { threads: 2, ..SessionOptions::default() };

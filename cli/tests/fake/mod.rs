@@ -115,6 +115,7 @@ impl Backend for Fake {
             time: Duration::from_millis(1),
             nodes: Some((2, 1)),
             ir: (request.keep_ir != KeepIr::No).then(|| ir.to_string()),
+            rss_peak_kb: None,
         };
         if let Some(output) = &request.output {
             let engine = format!("engine of {:?} no_opt={}", request.dims, request.no_opt);

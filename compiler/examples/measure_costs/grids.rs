@@ -9,7 +9,7 @@ pub(crate) fn grid(kernel: Kernel) -> Vec<Vec<u64>> {
         Kernel::Product => &[&[1, 16, 128, 512], &[16, 64, 256, 1024], &[16, 64, 256, 1024]],
         // Images of 7, 28 and 112 pixels a side.
         Kernel::Conv => &[&[1, 9], &[49, 784, 12544], &[4, 16, 64, 256], &[16, 64, 256]],
-        Kernel::Depthwise => &[&[9, 25], &[49, 784, 12544], &[32, 128, 512]],
+        Kernel::Depthwise => &[&[9, 25], &[49, 784], &[32, 128, 512]],
         Kernel::Attention => &[&[1, 32, 128, 512], &[32, 128, 512, 1024], &[32, 64, 128]],
         Kernel::LayerNorm | Kernel::Softmax | Kernel::Reduce => {
             &[&[1, 16, 128, 1024], &[32, 128, 1024, 4096]]

@@ -176,7 +176,8 @@ impl CostTable {
         for point in points {
             let name = point.kernel.name();
             let fits = point.at.len() == point.kernel.axes().len() && point.at.iter().all(|e| *e > 0);
-            if !fits || !(point.ns.is_finite() && point.ns > 0.0) {
+            let timed = point.ns.is_finite() && point.ns > 0.0;
+            if !fits || !timed {
                 return Err(format!("{name}: {:?} in {} ns is no measurement", point.at, point.ns));
             }
             let kernel = sorted.entry((point.kernel, point.threads)).or_default();

@@ -33,6 +33,7 @@ fn bytes(values: Vec<Value>, steps: Vec<Step>, tiles: Vec<TileProgram>) -> Vec<u
             values,
             tiles,
             steps,
+            separate: false,
         }
     })
 }
@@ -162,6 +163,7 @@ fn outputs_count_as_memory() {
             values,
             tiles: vec![copy],
             steps,
+            separate: false,
         }
     });
     let options = SessionOptions { threads: 1, max_outputs: 4 << 30, ..SessionOptions::default() };

@@ -118,7 +118,7 @@ pub fn mutate(tokens: &mut Vec<Token>, random: &mut Random) {
             0 => *n = [0, n.wrapping_add(1), 1 << 20, u64::MAX][random.below(4)],
             // Lists of registers and values: one item more or less.
             1..4 if !last => {
-                *n += 1;
+                *n = n.wrapping_add(1);
                 let copy = tokens[at + 1].clone();
                 tokens.insert(at + 1, copy);
             }

@@ -1,3 +1,5 @@
+//! Tables as text, and what they say between, at and outside of their measurements.
+
 use super::*;
 
 const TEXT: &str = "# a comment\n#\nisa test\nmachine none\n\n\
