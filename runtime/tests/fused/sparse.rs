@@ -188,6 +188,34 @@ fn weights_of_other_sizes_are_refused() {
 }
 
 #[test]
+fn depthwise_convolutions_have_no_sparse_weights() {
+    let mut random = Random(44);
+    let mut build = Build::default();
+    let x = build.floats(&mut random, 3 * 3 * 4);
+    let values = build.floats(&mut random, 4);
+    let codes = words(&mut build, &[0]);
+    let out = build.temp(36);
+    let [one, three, four] = [1, 3, 4].map(|i| build.reg(i));
+    let kind = StepKind::Conv {
+        extents: [one, three, three, four],
+        out_extents: [three; 2],
+        x: build.access(0, &[36, 12, 4]),
+        out: build.access(0, &[36, 12, 4]),
+        kernel: [one; 2],
+        stride: [one; 2],
+        dilation: [one; 2],
+        groups: four,
+        m: four,
+        sparsity: Some(PANELS),
+        bias: false,
+        epilogue: None,
+    };
+    build.step(kind, &[x, values, codes], out);
+    build.output(out);
+    assert!(build.refusal().contains("a depthwise convolution has no rows to leave out"));
+}
+
+#[test]
 fn malformed_sparse_steps_do_not_load() {
     let says = |edit: &dyn Fn(&mut Build), text: &str| {
         let (mut build, _) = small(PANELS);
