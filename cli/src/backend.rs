@@ -5,7 +5,7 @@
 mod compression;
 
 pub use compression::{
-    Alternative, CompressRequest, CompressedLayer, Compression, CompressionRound, Figures,
+    Alternative, CompressRequest, CompressedLayer, Compression, CompressionRound, Figures, WeightZeros,
 };
 
 use crate::args::Isa;
@@ -62,6 +62,8 @@ pub struct CompileRequest {
     pub strict: bool,
     /// How far the engine may be from the model, and by what means; none for an exact engine.
     pub compress: Option<CompressRequest>,
+    /// Leave out zeros in weights that form a pattern.
+    pub sparse: bool,
     /// Keep the IR text of these phases.
     pub keep_ir: KeepIr,
     /// Write the e-graph of the optimiser in this format.
@@ -81,6 +83,7 @@ impl CompileRequest {
             allow_external_links: false,
             strict: false,
             compress: None,
+            sparse: true,
             keep_ir: KeepIr::No,
             egraph: None,
             output: None,
@@ -125,6 +128,8 @@ pub struct Compiled {
     pub egraph: Option<String>,
     /// What a compression did, if one was asked for.
     pub compression: Option<Compression>,
+    /// Zeros of the weights that are large enough to matter.
+    pub zeros: Vec<WeightZeros>,
 }
 
 /// What the optimiser did.

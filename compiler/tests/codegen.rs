@@ -198,6 +198,7 @@ fn engine(count: u32) -> Engine {
         name: format!("square {i}"),
     };
     let program = Program {
+        separate: false,
         inputs: vec![Port { name: "x".into(), value: 0, dim_names: vec!["n".into()] }],
         outputs: vec![Port { name: "y".into(), value: count, dim_names: vec!["n".into()] }],
         shape: ShapeProgram {

@@ -288,7 +288,6 @@ fn a_copy_in_place_keeps_every_element() {
         StepKind::Tile { tile: 0, dims: vec![0], reads: vec![access.clone()], writes: vec![access] }
     };
     let program = |_: &mut EngineWriter| Program {
-        separate: false,
         inputs: vec![port("x", 0, &["n"])],
         outputs: vec![port("y", 2, &["n"])],
         shape: ShapeProgram {

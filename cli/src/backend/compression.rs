@@ -102,3 +102,20 @@ pub struct Alternative {
     /// Why it is not in the engine; none if it is.
     pub refused: Option<String>,
 }
+
+/// The zeros of a weight.
+#[derive(Clone, Debug, Default)]
+pub struct WeightZeros {
+    /// The ONNX node that uses it.
+    pub node: String,
+    /// Rows and columns as a matrix.
+    pub extents: [usize; 2],
+    /// Share of its elements that are not zero.
+    pub density: f64,
+    /// `2:4`, or `2 of 4 rows a panel`; none where they form no pattern.
+    pub pattern: Option<String>,
+    /// Share of the arithmetic that the pattern leaves.
+    pub arithmetic: f64,
+    /// Bytes, dense and in the pattern.
+    pub bytes: [u64; 2],
+}

@@ -2,21 +2,15 @@
 
 use super::Ctx;
 use crate::args::CheckArgs;
-use crate::backend::{CompileRequest, KeepIr};
+use crate::backend::CompileRequest;
 use crate::error::{CliError, Exit};
 use crate::report::{Report, Table};
 
 pub(super) fn run(ctx: &mut Ctx<'_>, args: &CheckArgs) -> Result<Report, CliError> {
     let request = CompileRequest {
-        model: args.model.clone(),
-        dims: Vec::new(),
-        no_opt: false,
         limits: args.limits.clone(),
         allow_external_links: args.allow_external_links,
-        strict: false,
-        keep_ir: KeepIr::No,
-        egraph: None,
-        output: None,
+        ..CompileRequest::of_model(&args.model)
     };
     let problems = ctx.backend.check(&request)?;
     let mut report = Report::new();

@@ -33,6 +33,9 @@ pub(super) fn run(ctx: &mut Ctx<'_>, args: &CompileArgs) -> Result<Report, CliEr
     if let Some(compression) = &compiled.compression {
         compression::show(&mut report, compression, args.emit.is_none());
     }
+    if args.compress.sparsity == Sparsity::Check {
+        compression::show_zeros(&mut report, &compiled.zeros, args.emit.is_none());
+    }
     let Some(output) = &args.output else { return Ok(report) };
     let bytes = std::fs::metadata(output).map_err(|e| CliError::io(output, "read", &e))?.len();
     report.set("engine", json!({ "path": output.display().to_string(), "bytes": bytes }));
@@ -87,6 +90,7 @@ fn request(args: &CompileArgs) -> CompileRequest {
         allow_external_links: args.allow_external_links,
         strict: args.strict,
         compress: compress(args),
+        sparse: args.compress.sparsity != Sparsity::Off,
         keep_ir,
         egraph,
         output: args.output.clone(),

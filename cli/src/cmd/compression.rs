@@ -1,6 +1,6 @@
 //! What a compression did, for the report of `compile`.
 
-use crate::backend::{Alternative, Compression, Figures};
+use crate::backend::{Alternative, Compression, Figures, WeightZeros};
 use crate::error::escape;
 use crate::report::{Report, Table};
 use crate::stats::{format_bytes, format_duration};
@@ -108,4 +108,42 @@ fn as_json(it: &Compression) -> Value {
         "bytes": { "exact": it.bytes.0, "chosen": it.bytes.1 },
         "rounds": rounds, "layers": layers,
     })
+}
+
+/// Sets the key of the report with the zeros of every weight; the text for people where `text` is set.
+pub(super) fn show_zeros(report: &mut Report, weights: &[WeightZeros], text: bool) {
+    let weight = |w: &WeightZeros| {
+        json!({
+            "node": w.node, "extents": w.extents, "density": w.density, "pattern": w.pattern,
+            "arithmetic": w.arithmetic, "bytes": { "dense": w.bytes[0], "stored": w.bytes[1] },
+        })
+    };
+    report.set("zeros", weights.iter().map(weight).collect::<Vec<Value>>());
+    if !text {
+        return;
+    }
+    let columns =
+        ["weight of", ">rows", ">columns", ">not zero", "pattern", ">bytes", ">stored", ">arithmetic"];
+    let mut table = Table::new(&columns);
+    for w in weights {
+        table.row([
+            w.node.as_str(),
+            &w.extents[0].to_string(),
+            &w.extents[1].to_string(),
+            &format!("{:.1} %", 100.0 * w.density),
+            w.pattern.as_deref().unwrap_or("none"),
+            &format_bytes(w.bytes[0]),
+            &format_bytes(w.bytes[1]),
+            &format!("{:.0} %", 100.0 * w.arithmetic),
+        ]);
+    }
+    let sparse = weights.iter().filter(|w| w.pattern.is_some()).count();
+    let (dense, stored) = weights.iter().fold((0, 0), |(a, b), w| (a + w.bytes[0], b + w.bytes[1]));
+    report.text(&format!("{}\n", table.render()));
+    report.text(&format!(
+        "{sparse} of {} weights are sparse in a pattern that is left out: {} -> {}\n\n",
+        weights.len(),
+        format_bytes(dense),
+        format_bytes(stored)
+    ));
 }

@@ -1,12 +1,15 @@
 //! Compression, in the words of the command line.
 
 use super::{elem, signature};
-use crate::backend::{Alternative, CompressRequest, CompressedLayer, Compression, CompressionRound, Figures};
+use crate::backend::{
+    Alternative, CompressRequest, CompressedLayer, Compression, CompressionRound, Figures, WeightZeros,
+};
 use crate::calib;
 use crate::error::CliError;
 use autoglm_compiler::accuracy::{Accuracy, AccuracyReport, Measured, Sample};
 use autoglm_ir::{Graph, Tensor};
 use autoglm_passes::egraph::{Kind, Objective};
+use autoglm_runtime::program::Sparsity;
 
 /// The request with its calibration data, for a model's imported graph.
 pub(super) fn accuracy(graph: &Graph, request: &CompressRequest) -> Result<Accuracy, CliError> {
@@ -32,6 +35,25 @@ pub(super) fn accuracy(graph: &Graph, request: &CompressRequest) -> Result<Accur
         keep: request.keep.clone(),
         objective: if request.by_bytes { Objective::Bytes } else { Objective::Latency },
     })
+}
+
+/// The zeros of a weight.
+pub(super) fn zeros(it: &autoglm_compiler::lower::WeightZeros) -> WeightZeros {
+    let (pattern, arithmetic) = match it.pattern {
+        Some(Sparsity::Panels { kept, of }) => {
+            (Some(format!("{kept} of {of} rows a panel")), it.zeros.rows())
+        }
+        Some(Sparsity::Columns) => (Some("2:4".to_owned()), 1.0),
+        None => (None, 1.0),
+    };
+    WeightZeros {
+        node: it.node.clone(),
+        extents: it.extents,
+        density: it.zeros.density,
+        pattern,
+        arithmetic,
+        bytes: it.bytes.map(|bytes| bytes as u64),
+    }
 }
 
 fn figures(m: &Measured) -> Figures {

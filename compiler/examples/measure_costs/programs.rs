@@ -46,6 +46,7 @@ fn product(build: &mut Build, m: usize, k: usize, n: usize, packed: bool) -> Out
         b: build.access(&[n, 1]),
         b_packed: packed,
         out: build.access(&[n]),
+        sparsity: None,
         bias: false,
         epilogue: None,
     };
@@ -72,6 +73,7 @@ fn conv(build: &mut Build, window: usize, pixels: usize, [c, m, groups]: [usize;
         dilation: build.regs([1, 1]),
         groups: build.reg(groups),
         m: build.reg(m),
+        sparsity: None,
         bias: false,
         epilogue: None,
     };
@@ -100,6 +102,7 @@ fn attention(build: &mut Build, queries: usize, keys: usize, columns: usize) -> 
         out: build.access(&strides),
         mask: None,
         causal: None,
+        fill: f32::NEG_INFINITY,
         zero_masked: false,
     };
     build.step(kind, vec![q, k, v], out);

@@ -323,7 +323,7 @@ impl Lowering<'_> {
 
     /// Copies all elements of one place to another of the same extents, both in the other's order.
     pub(super) fn copy(&mut self, from: &Place, to: &Place) -> Result<(), Failure> {
-        if self.options.fuse && self.join_copy(from, to)? {
+        if self.options.fusion == super::Fusion::All && self.join_copy(from, to)? {
             return Ok(());
         }
         let mut body = Body::new();
