@@ -42,7 +42,8 @@ pub enum Objective {
 #[command(next_help_heading = "Compression")]
 pub struct CompressArgs {
     /// How far the engine may be from the model, on the calibration data, comma separated: layer.cosine>=V,
-    /// layer.mse<=V (in units of the variance), out.cosine>=V, out.top1>=V. Without it the engine is exact
+    /// layer.mse<=V (in units of the variance), out.cosine>=V, out.worst>=V (of an
+    /// item of a batch), out.top1>=V. Without it the engine is exact
     #[arg(long, value_name = "GATES", value_parser = Gates::parse, requires = "calib",
           conflicts_with_all = ["strict", "no_opt"])]
     pub accuracy: Option<Gates>,

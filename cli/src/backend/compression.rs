@@ -50,6 +50,8 @@ pub struct Figures {
     pub layer_mse: f64,
     /// Least cosine of an output.
     pub out_cosine: f64,
+    /// Least cosine of an item of an output's first axis.
+    pub out_worst: f64,
     /// Largest mean squared error of an output in units of its variance.
     pub out_mse: f64,
     /// Share of rows of the outputs whose largest element is at the same place.

@@ -20,8 +20,8 @@ pub(super) fn show(report: &mut Report, it: &Compression, text: bool) {
     report.text(&format!("{}\n", layers(it)));
     let m = &it.measured;
     report.text(&format!(
-        "gates {}: layer.cosine {:.6}, layer.mse {:.6}, out.cosine {:.6}, out.top1 {:.4}, measured on {} samples\n",
-        it.gates, m.layer_cosine, m.layer_mse, m.out_cosine, m.out_top1, it.samples
+        "gates {}: layer.cosine {:.6}, layer.mse {:.6}, out.cosine {:.6}, out.worst {:.6}, out.top1 {:.4}, measured on {} samples\n",
+        it.gates, m.layer_cosine, m.layer_mse, m.out_cosine, m.out_worst, m.out_top1, it.samples
     ));
     report.text(&format!(
         "weights: {} -> {}, predicted: {} -> {} a run\n\n",
@@ -71,7 +71,7 @@ fn closest(alternatives: &[Alternative]) -> String {
 fn figures(m: &Figures) -> Value {
     json!({
         "layer.cosine": m.layer_cosine, "layer.mse": m.layer_mse,
-        "out.cosine": m.out_cosine, "out.mse": m.out_mse, "out.top1": m.out_top1,
+        "out.cosine": m.out_cosine, "out.worst": m.out_worst, "out.mse": m.out_mse, "out.top1": m.out_top1,
     })
 }
 

@@ -61,6 +61,7 @@ fn figures(m: &Measured) -> Figures {
         layer_cosine: m.layer_cosine,
         layer_mse: m.layer_mse,
         out_cosine: m.out_cosine,
+        out_worst: m.out_worst,
         out_mse: m.out_mse,
         out_top1: m.out_top1,
     }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod build;
+mod compression;
 mod feeds;
 mod model;
 #[path = "../program/mod.rs"]
@@ -28,6 +29,11 @@ const CHECKS: &[Check] = &[
     ("compile", &["strict", "explain-fusion"], build::optimiser),
     ("compile", &["limit"], build::limit),
     ("compile", &["allow-external-links"], build::links),
+    ("compile", &["accuracy"], compression::gates),
+    ("compile", &["calib"], compression::calibration),
+    ("compile", &["low-rank", "sparsity", "keep"], compression::kinds),
+    ("compile", &["objective", "sparsity"], compression::objective),
+    ("compile", &["low-rank", "sparsity", "objective"], compression::without_a_budget),
     ("check", &["limit"], build::limit),
     ("check", &["allow-external-links"], build::links),
     ("opt", &["pass", "rule", "output"], build::opt),

@@ -9,8 +9,10 @@ pub struct Gates {
     pub layer_cosine: Option<f64>,
     /// Largest mean squared error of a layer's results, in units of their variance.
     pub layer_mse: Option<f64>,
-    /// Least cosine between the results of the model, for each sample and output.
+    /// Least cosine between an output's results, over all samples together.
     pub out_cosine: Option<f64>,
+    /// Least cosine of an item of an output's first axis, over all of them.
+    pub out_worst: Option<f64>,
     /// Least share of rows of the outputs, whose largest element is at the same place.
     pub out_top1: Option<f64>,
 }
@@ -22,8 +24,10 @@ pub struct Measured {
     pub layer_cosine: f64,
     /// Largest relative mean squared error of a layer.
     pub layer_mse: f64,
-    /// Least cosine of an output of a sample.
+    /// Least cosine of an output.
     pub out_cosine: f64,
+    /// Least cosine of an item of an output's first axis.
+    pub out_worst: f64,
     /// Share of rows of the outputs whose largest element is at the same place.
     pub out_top1: f64,
     /// Largest relative mean squared error of an output, over all samples.
@@ -32,12 +36,18 @@ pub struct Measured {
 
 impl Measured {
     /// Of equal engines.
-    pub const EQUAL: Measured =
-        Measured { layer_cosine: 1.0, layer_mse: 0.0, out_cosine: 1.0, out_top1: 1.0, out_mse: 0.0 };
+    pub const EQUAL: Measured = Measured {
+        layer_cosine: 1.0,
+        layer_mse: 0.0,
+        out_cosine: 1.0,
+        out_worst: 1.0,
+        out_top1: 1.0,
+        out_mse: 0.0,
+    };
 }
 
 impl Gates {
-    /// Parses `layer.cosine>=0.95,layer.mse<=0.002,out.cosine>=0.99,out.top1>=0.99`: some of these in any order.
+    /// Parses `layer.cosine>=0.95,layer.mse<=0.002,out.cosine>=0.99,out.worst>=0.9,out.top1>=0.99`: some of these in any order.
     ///
     /// # Errors
     /// Says what is wrong and what could be there.
@@ -58,9 +68,10 @@ impl Gates {
             "layer.cosine" => (&mut self.layer_cosine, ">="),
             "layer.mse" => (&mut self.layer_mse, "<="),
             "out.cosine" => (&mut self.out_cosine, ">="),
+            "out.worst" => (&mut self.out_worst, ">="),
             "out.top1" => (&mut self.out_top1, ">="),
             other => {
-                let known = "layer.cosine, layer.mse, out.cosine, out.top1";
+                let known = "layer.cosine, layer.mse, out.cosine, out.worst, out.top1";
                 return Err(format!("there is no gate `{other}`: gates are {known}"));
             }
         };
@@ -81,6 +92,7 @@ impl Gates {
             ("layer.cosine", ">=", self.layer_cosine, measured.layer_cosine),
             ("layer.mse", "<=", self.layer_mse, measured.layer_mse),
             ("out.cosine", ">=", self.out_cosine, measured.out_cosine),
+            ("out.worst", ">=", self.out_worst, measured.out_worst),
             ("out.top1", ">=", self.out_top1, measured.out_top1),
         ];
         let fails = |(name, sign, limit, value): (&str, &str, Option<f64>, f64)| {
@@ -100,6 +112,7 @@ impl Gates {
             layer_cosine: self.layer_cosine.map(least),
             layer_mse: self.layer_mse.map(|limit| limit * share),
             out_cosine: self.out_cosine.map(least),
+            out_worst: self.out_worst.map(least),
             out_top1: self.out_top1.map(least),
         }
     }
@@ -111,6 +124,7 @@ impl fmt::Display for Gates {
             ("layer.cosine>=", self.layer_cosine),
             ("layer.mse<=", self.layer_mse),
             ("out.cosine>=", self.out_cosine),
+            ("out.worst>=", self.out_worst),
             ("out.top1>=", self.out_top1),
         ];
         let parts = all.iter().filter_map(|(name, limit)| Some(format!("{name}{}", (*limit)?)));

@@ -108,10 +108,16 @@ impl Rows {
     }
 }
 
-/// At most `most` of `count` numbers, evenly spread.
+/// At most `most` of `count` numbers, one from each of equal stretches. Where in a stretch varies from one to the next: at even
+/// distances all positions of an image may be of one column.
 fn spread(count: usize, most: usize) -> impl Iterator<Item = usize> {
     let taken = count.min(most);
-    (0..taken).map(move |i| i * count / taken.max(1))
+    (0..taken).map(move |i| {
+        let (start, end) = (i * count / taken, (i + 1) * count / taken);
+        // Fractional parts of multiples of the golden ratio fill the unit interval evenly.
+        let part = (i as f64 * 0.618_033_988_749_894_9).fract();
+        start + (part * (end - start) as f64) as usize
+    })
 }
 
 /// The coordinates of a flat index.
@@ -183,6 +189,19 @@ mod tests {
         // Tap 1, channel 1, of results 0, 1, 2.
         assert_eq!(matrix.data[9..12], [5.0, 13.0, 21.0]);
         assert_eq!(matrix.tensor(&shape, true), weight);
+    }
+
+    #[test]
+    fn rows_are_spread_over_all_columns_of_an_image() {
+        for most in [1, 7, 64, 256] {
+            let at: Vec<usize> = spread(2048, most).collect();
+            assert_eq!(at.len(), most);
+            assert!(at.is_sorted_by(|a, b| a < b) && at[most - 1] < 2048);
+            let columns: std::collections::BTreeSet<usize> = at.iter().map(|at| at % 8).collect();
+            assert!(columns.len() >= most.min(8) * 3 / 4, "{most}: {columns:?}");
+        }
+        assert_eq!(spread(5, 9).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+        assert_eq!(spread(0, 9).count(), 0);
     }
 
     /// Patches times the matrix are the convolution, by the reference interpreter.

@@ -68,10 +68,18 @@ pub(super) fn compare(
             match i.checked_sub(outputs) {
                 Some(layer) => sums[layer].add(&x, &y),
                 None => {
-                    let mut own = Sums::default();
-                    own.add(&x, &y);
                     wholes[i].add(&x, &y);
-                    measured.out_cosine = least(measured.out_cosine, own.error().cosine);
+                    // An item of a batch is one answer.
+                    let item = match a.shape.as_slice() {
+                        [_, inner @ ..] if !inner.is_empty() => inner.iter().product(),
+                        _ => x.len(),
+                    };
+                    let item = item.max(1);
+                    for (x, y) in x.chunks(item).zip(y.chunks(item)) {
+                        let mut own = Sums::default();
+                        own.add(x, y);
+                        measured.out_worst = least(measured.out_worst, own.error().cosine);
+                    }
                     let (n, equal) = top1(a, &x, &y);
                     (rows, same) = (rows + n, same + equal);
                 }
@@ -83,6 +91,7 @@ pub(super) fn compare(
         measured.layer_cosine = least(measured.layer_cosine, layer.cosine);
         measured.layer_mse = largest(measured.layer_mse, layer.mse);
     }
+    measured.out_cosine = wholes.iter().map(|w| w.error().cosine).fold(1.0, least);
     measured.out_mse = wholes.iter().map(|w| w.error().mse).fold(0.0, largest);
     measured.out_top1 = if rows == 0 { 1.0 } else { same as f64 / rows as f64 };
     Ok(Measurement { measured, layers })

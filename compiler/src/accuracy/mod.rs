@@ -2,8 +2,9 @@
 //!
 //! 1. The exact graph runs on the calibration samples, and what each layer reads is drawn from it ([`matrix`]).
 //! 2. Each layer gets alternatives, with the error that they have on rows that they were not made for ([`alternatives`]).
-//! 3. The search orders graphs from the least error to the largest; sums of errors only steer.
-//! 4. The fastest graph is taken that keeps the gates when it is run on the samples beside the exact one: a bisection over
+//! 3. Errors are weighed by what one alternative of each layer does to the outputs when it is measured alone.
+//! 4. The search orders graphs from the least error to the largest; sums of errors only steer.
+//! 5. The fastest graph is taken that keeps the gates when it is run on the samples beside the exact one: a bisection over
 //!    the ordered graphs, each measured, with the exact graph as the last resort.
 
 mod alternatives;
@@ -53,8 +54,11 @@ pub struct Accuracy {
 const ROWS: usize = 2048;
 /// Share of the allowed error that calibration may use: other data errs more.
 const MARGIN: f64 = 0.75;
-/// Graphs that are measured at most.
-const ROUNDS: usize = 8;
+/// Graphs of an order that are measured at most.
+const ROUNDS: usize = 10;
+/// Layers at most whose alternatives are measured alone, and samples for each of them.
+const WEIGHED_MAX: usize = 64;
+const WEIGHING_SAMPLES: usize = 2;
 
 /// The optimised graph of a canonical graph, with alternatives within the gates, what the optimiser did, and a report.
 ///
@@ -75,6 +79,7 @@ pub(crate) fn optimise(
     };
     let mut it = Compression { options, accuracy, outputs: graph.outputs.len(), search, layers: Vec::new() };
     it.calibrate()?;
+    it.weigh()?;
     let picked = it.choose()?;
     let graph = match &picked.pick {
         Some(pick) => it.search.graph(pick)?,
@@ -176,46 +181,102 @@ impl Compression<'_> {
         )
     }
 
-    /// The fastest graph that keeps the gates.
+    /// Weighs the errors of alternatives by what those of their layers do to the outputs: measured for one alternative of
+    /// each layer alone. Where there are too many layers for that all weigh the same.
+    fn weigh(&mut self) -> Result<(), String> {
+        let open = |offered: &Offered| -> Vec<(u32, f64)> {
+            let usable = offered.offers.iter().filter_map(|(id, offer)| Some(((*id)?, offer.error.mse)));
+            usable.filter(|(_, error)| *error > 0.0).collect()
+        };
+        let layers: Vec<Vec<(u32, f64)>> = self.layers.iter().map(open).filter(|o| !o.is_empty()).collect();
+        if layers.len() > WEIGHED_MAX {
+            return Ok(());
+        }
+        let samples = &self.accuracy.samples[..self.accuracy.samples.len().min(WEIGHING_SAMPLES)];
+        let mut exact = Runner::new(self.search.exact()?, self.options)?;
+        for mut offers in layers {
+            offers.sort_by(|a, b| a.1.total_cmp(&b.1));
+            let (id, error) = offers[offers.len() / 2];
+            let mut alone = Runner::new(self.search.graph(&self.search.with(&[id])?)?, self.options)?;
+            let measured = compare(&mut exact, &mut alone, self.outputs, samples)?.measured;
+            let weight = measured.out_mse / error;
+            if weight.is_finite() {
+                offers.iter().for_each(|(id, error)| self.search.weigh(*id, weight * error));
+            }
+        }
+        Ok(())
+    }
+
+    /// The cheapest graph that keeps the gates: the best of those that both kinds of alternatives together and each of them alone
+    /// allow, so that another kind never makes the result worse.
     fn choose(&self) -> Result<Chosen, String> {
         let kinds: Vec<Kind> =
             [(self.accuracy.low_rank, Kind::LowRank), (self.accuracy.sparse, Kind::Sparse)]
                 .into_iter()
                 .filter_map(|(wanted, kind)| wanted.then_some(kind))
                 .collect();
-        let frontier = self.search.frontier(self.accuracy.objective, &kinds)?;
         let taps: Vec<Tap> = (0..self.search.layers().len()).map(Tap::Output).collect();
         let mut exact = Runner::new(self.search.tapped(None, &taps)?, self.options)?;
-        let gates = self.accuracy.gates.tightened(MARGIN);
         let equal = vec![LayerError { mse: 0.0, cosine: 1.0 }; taps.len()];
         let mut chosen = Chosen {
             pick: None,
             measurement: Measurement { measured: Measured::EQUAL, layers: equal },
             rounds: Vec::new(),
         };
+        let alone = kinds.iter().map(|kind| vec![*kind]).filter(|alone| *alone != kinds);
+        for kinds in std::iter::once(kinds.clone()).chain(alone) {
+            self.bisect(&kinds, (&mut exact, &taps), &mut chosen)?;
+        }
+        Ok(chosen)
+    }
+
+    /// Looks for the cheapest graph with alternatives of these kinds that keeps the gates, and takes it if it is cheaper than what
+    /// was chosen before. The graphs are in the order of their errors: with wider gates a bisection ends no earlier.
+    fn bisect(
+        &self,
+        kinds: &[Kind],
+        (exact, taps): (&mut Runner, &[Tap]),
+        chosen: &mut Chosen,
+    ) -> Result<(), String> {
+        let frontier = self.search.frontier(self.accuracy.objective, kinds)?;
+        let gates = self.accuracy.gates.tightened(MARGIN);
         // Graphs below `low` hold as far as is known, those from `high` on do not.
         let (mut low, mut high) = (0, frontier.len());
-        while low < high && chosen.rounds.len() < ROUNDS {
+        for _ in 0..ROUNDS {
+            if low == high {
+                break;
+            }
             let middle = low + (high - low) / 2;
             let pick = &frontier[middle];
-            let mut other = Runner::new(self.search.tapped(Some(pick), &taps)?, self.options)?;
-            let measurement = compare(&mut exact, &mut other, self.outputs, &self.accuracy.samples)?;
+            let mut other = Runner::new(self.search.tapped(Some(pick), taps)?, self.options)?;
+            let measurement = compare(exact, &mut other, self.outputs, &self.accuracy.samples)?;
             let failures = gates.failures(&measurement.measured);
+            let holds = failures.is_empty();
             chosen.rounds.push(report::Round {
+                kinds: kinds.to_vec(),
                 error: pick.error,
                 latency: pick.latency,
                 bytes: pick.bytes,
                 measured: measurement.measured,
-                failures: failures.clone(),
+                failures,
             });
-            if failures.is_empty() {
-                low = middle + 1;
-                (chosen.pick, chosen.measurement) = (Some(pick.clone()), measurement);
-            } else {
+            if !holds {
                 high = middle;
+                continue;
+            }
+            low = middle + 1;
+            if chosen.pick.as_ref().is_none_or(|best| self.cost(pick) < self.cost(best)) {
+                (chosen.pick, chosen.measurement) = (Some(pick.clone()), measurement);
             }
         }
-        Ok(chosen)
+        Ok(())
+    }
+
+    fn cost(&self, pick: &Picked) -> f64 {
+        match self.accuracy.objective {
+            Objective::Latency => pick.latency,
+            Objective::Bytes => pick.bytes,
+        }
     }
 
     fn report(&self, chosen: &Chosen) -> Result<AccuracyReport, String> {

@@ -35,6 +35,7 @@ impl AccuracyReport {
             ("accuracy.layer.cosine", format!("{:.6}", m.layer_cosine)),
             ("accuracy.layer.mse", format!("{:.6}", m.layer_mse)),
             ("accuracy.out.cosine", format!("{:.6}", m.out_cosine)),
+            ("accuracy.out.worst", format!("{:.6}", m.out_worst)),
             ("accuracy.out.top1", format!("{:.6}", m.out_top1)),
         ]
         .into_iter()
@@ -59,6 +60,8 @@ impl AccuracyReport {
 /// A graph that was measured.
 #[derive(Clone, Debug)]
 pub struct Round {
+    /// The kinds of alternatives that it was searched among.
+    pub kinds: Vec<Kind>,
     /// Sum of the errors of its alternatives.
     pub error: f64,
     /// Predicted nanoseconds.

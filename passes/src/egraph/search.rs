@@ -282,6 +282,13 @@ impl<'g> Search<'g> {
         Ok(Some(id))
     }
 
+    /// Sets the error of an alternative that was offered.
+    pub fn weigh(&mut self, alternative: u32, error: f64) {
+        if let Some((_, price)) = self.offers.get_mut(&alternative) {
+            price.error = error;
+        }
+    }
+
     fn build_alternative(&mut self, layer: &Layer, alternative: Alternative) -> Result<Id, Miss> {
         let op = if layer.conv { "conv" } else { "linear" };
         let mut b = Builder::free(&mut self.it.egraph, usize::MAX);

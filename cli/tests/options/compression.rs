@@ -1,0 +1,125 @@
+//! Options that let the engine differ from the model.
+
+use crate::program::{Folder, failure, ok, report, testdata};
+use serde_json::{Value, json};
+
+const GATES: &str = "layer.cosine>=0.95,out.cosine>=0.99";
+
+fn compress(engine: &str, more: &[&str]) -> Value {
+    let (digits, calib) = (testdata("digits/digits.onnx"), testdata("digits/calib"));
+    report(&[&["compile", &digits, "-o", engine, "--accuracy", GATES, "--calib", &calib], more].concat())
+}
+
+/// Names of the alternatives that are in the engine, by layer.
+fn chosen(report: &Value) -> Vec<(String, String)> {
+    let layers = report["compression"]["layers"].as_array().unwrap();
+    let of = |layer: &Value| {
+        let alternatives = layer["alternatives"].as_array().unwrap();
+        let chosen = alternatives.iter().find(|a| a["chosen"] == true)?;
+        Some((layer["name"].as_str()?.to_owned(), chosen["name"].as_str()?.to_owned()))
+    };
+    layers.iter().filter_map(of).collect()
+}
+
+pub(crate) fn gates(_: &str) {
+    let folder = Folder::new("options-accuracy");
+    let engine = folder.path("e");
+    let it = compress(&engine, &["--check-reproducible"]);
+    assert_eq!((&it["status"], &it["reproducible"]["equal"]), (&json!("ok"), &json!(true)), "{it}");
+    let measured = &it["compression"]["measured"];
+    assert!(
+        measured["layer.cosine"].as_f64().unwrap() >= 0.95
+            && measured["out.cosine"].as_f64().unwrap() >= 0.99
+    );
+    assert!(!chosen(&it).is_empty());
+    let bytes = &it["compression"]["bytes"];
+    assert!(bytes["chosen"].as_f64().unwrap() < bytes["exact"].as_f64().unwrap());
+    // The engine says what it was measured to keep.
+    let manifest = ok(&["inspect", &engine, "--show", "manifest"]);
+    assert!(manifest.contains("accuracy.out.cosine") && manifest.contains(GATES), "{manifest}");
+    // A layer that errs no more than a billionth of its variance is exact, and so is the engine.
+    let (digits, calib) = (testdata("digits/digits.onnx"), testdata("digits/calib"));
+    let tight = "layer.mse<=0.000000001";
+    let none = report(&["compile", &digits, "-o", &engine, "--accuracy", tight, "--calib", &calib]);
+    assert_eq!(chosen(&none), []);
+    let text = ok(&["compile", &digits, "-o", &engine, "--accuracy", tight, "--calib", &calib]);
+    assert!(text.contains("layer.mse is") && text.contains("measured on 8 samples"), "{text}");
+}
+
+pub(crate) fn calibration(_: &str) {
+    let folder = Folder::new("options-calib");
+    let (digits, engine) = (testdata("digits/digits.onnx"), folder.path("e"));
+    let with = |calib: &str| {
+        ["compile", &digits, "-o", &engine, "--accuracy", GATES, "--calib", calib].map(str::to_owned)
+    };
+    let line = |calib: &str| -> Vec<String> { with(calib).to_vec() };
+    let run = |calib: &str| {
+        let line = line(calib);
+        report(&line.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let one = run(&testdata("digits/calib/000.npz"));
+    assert_eq!(one["compression"]["samples"], 1, "{one}");
+    // A folder with input_0.pb, too.
+    let empty = folder.path("empty");
+    std::fs::create_dir(&empty).unwrap();
+    assert_eq!(run(&empty)["diagnostics"][0]["code"], "E0927");
+    assert_eq!(run(&folder.path("nowhere"))["diagnostics"][0]["code"], "E0903");
+    let usage = |args: &[&str]| failure(&[&["compile", &digits, "-o", &engine], args].concat()).0;
+    assert_eq!(usage(&["--accuracy", GATES]), 2);
+    assert_eq!(usage(&["--calib", &testdata("digits/calib")]), 2);
+    assert_eq!(usage(&["--accuracy", "out.cosine=1", "--calib", &testdata("digits/calib")]), 2);
+    assert_eq!(usage(&["--accuracy", GATES, "--calib", &testdata("digits/calib"), "--strict"]), 2);
+    assert!(!std::path::Path::new(&folder.path("nowhere")).exists());
+}
+
+pub(crate) fn kinds(_: &str) {
+    let folder = Folder::new("options-kinds");
+    let engine = folder.path("e");
+    let kinds = |more: &[&str]| -> Vec<String> {
+        let it = compress(&engine, more);
+        let layers = it["compression"]["layers"].as_array().unwrap().clone();
+        let all = layers.iter().flat_map(|l| l["alternatives"].as_array().unwrap().clone());
+        all.map(|a| a["kind"].as_str().unwrap().to_owned()).collect()
+    };
+    let of = |kinds: &[String], kind: &str| kinds.iter().filter(|k| *k == kind).count();
+    let both = kinds(&[]);
+    assert!(of(&both, "low-rank") > 0 && of(&both, "sparse") > 0);
+    let sparse = kinds(&["--low-rank", "off"]);
+    assert!(of(&sparse, "low-rank") == 0 && of(&sparse, "sparse") > 0);
+    let low_rank = kinds(&["--sparsity", "off"]);
+    assert!(of(&low_rank, "low-rank") > 0 && of(&low_rank, "sparse") == 0);
+    // Layers that are kept have nothing to choose from.
+    let kept = compress(&engine, &["--keep", "fc*", "--keep", "norm2"]);
+    assert!(chosen(&kept).iter().all(|(layer, _)| !layer.starts_with("fc") && layer != "norm2"));
+    assert!(kept["compression"]["layers"].to_string().contains("kept by the pattern"));
+}
+
+pub(crate) fn objective(_: &str) {
+    let folder = Folder::new("options-objective");
+    let engine = folder.path("e");
+    let bytes = |more: &[&str]| compress(&engine, more)["compression"]["bytes"]["chosen"].as_f64().unwrap();
+    let latency =
+        |more: &[&str]| compress(&engine, more)["compression"]["latency_ns"]["chosen"].as_f64().unwrap();
+    assert!(bytes(&["--objective", "bytes"]) <= bytes(&[]));
+    assert!(latency(&[]) <= latency(&["--objective", "bytes"]));
+    assert!(bytes(&["--sparsity", "2:4"]) <= bytes(&[]));
+}
+
+pub(crate) fn without_a_budget(_: &str) {
+    let folder = Folder::new("options-no-budget");
+    let digits = testdata("digits/digits.onnx");
+    let compile = |name: &str, more: &[&str]| {
+        let engine = folder.path(name);
+        ok(&[&["compile", &digits, "-o", &engine], more].concat());
+        std::fs::read(engine).unwrap()
+    };
+    let plain = compile("plain", &[]);
+    for more in
+        [["--low-rank", "off"], ["--sparsity", "check"], ["--sparsity", "off"], ["--objective", "bytes"]]
+    {
+        assert!(compile("other", &more) == plain, "{more:?}");
+    }
+    let checked = report(&["compile", &digits, "-o", &folder.path("e"), "--sparsity", "check"]);
+    let zeros = checked["zeros"].as_array().unwrap();
+    assert!(zeros.len() >= 4 && zeros.iter().all(|w| w["pattern"].is_null()), "{zeros:?}");
+}
