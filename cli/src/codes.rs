@@ -46,9 +46,9 @@ autoglm_runtime::error_codes! {
     EXTENT = "E0924", "The extent of a symbolic dimension is not known.", "Give it with `-D SYM=N`.";
     FILL = "E0925", "A generated value does not fit the element type.",
         "Choose a value or range that the type can hold.";
+    TOP = "E0926", "`--top` needs a first output with at least one axis.", "Leave `--top` away.";
     CALIBRATION_DATA = "E0927", "A folder holds no calibration data.",
         "Give one .npz file for each run, or folders with input_0.pb, input_1.pb, ...";
-    TOP = "E0926", "`--top` needs a first output with at least one axis.", "Leave `--top` away.";
     ACCURACY = "E0940", "A result differs from its reference by more than allowed.",
         "Find the node with `verify --per-layer`; if the difference is acceptable, raise `--atol` or `--rtol`.";
     REPRODUCIBLE = "E0941", "A second compilation gave other bytes, or failed.",

@@ -101,7 +101,12 @@ fn blocks_of_zeros() {
 #[test]
 fn zeros_without_a_pattern_stay() {
     let folder = Folder::new("pruned-none");
-    let model = pruned(&folder, |_, _, i| i.wrapping_mul(2_654_435_761) >> 7 & 3 != 0);
+    // Three of four, at places that a generator of random numbers gives (splitmix64).
+    let model = pruned(&folder, |_, _, i| {
+        let z = (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (z ^ z >> 27) & 3 != 0
+    });
     let checked = report(&["compile", &model, "-o", &folder.path("e"), "--sparsity", "check"]);
     let zeros = checked["zeros"].as_array().unwrap();
     assert!(zeros.iter().all(|w| w["pattern"].is_null()), "{zeros:#?}");

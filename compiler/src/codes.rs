@@ -73,7 +73,7 @@ autoglm_runtime::error_codes! {
     BOUND = "E0165", "A `--dim` bound that is empty or names no symbol.",
         "Use a name and bounds that `autoglm inspect` shows.";
     PASS = "E0301", "A pass of the optimiser failed.", "This is a bug: report it with the model.";
-    CALIBRATION = "E0302", "The calibration samples do not fit the model, or it cannot run on them.",
+    CALIBRATION = "E0304", "The calibration samples do not fit the model, or it cannot run on them.",
         "Give samples with every input of the model, of its element types and shapes.";
     LOWER_UNSUPPORTED = "E0401", "The runtime has no kernel for a valid operator or element type.",
         "Export with operators and element types that are supported.";

@@ -18,21 +18,18 @@ const LARGEST: usize = 16;
 pub struct Zeros {
     /// Share of the elements that are not zero.
     pub density: f64,
-    /// How many rows of how many a panel of columns needs at most: of the sizes of groups that kernels have, the one with
-    /// the least share.
+    /// How many rows of how many a panel of columns needs at most: of the sizes of groups that kernels have, the one that
+    /// stores least.
     pub panels: (usize, usize),
+    /// Share of the rows that panels store so.
+    pub rows: f64,
     /// Whether each column has at most 2 elements in each group of 4 rows.
     pub two_four: bool,
 }
 
 impl Zeros {
     /// Nothing is zero.
-    pub const NONE: Zeros = Zeros { density: 1.0, panels: (4, 4), two_four: false };
-
-    /// Share of the rows that panels keep.
-    pub fn rows(&self) -> f64 {
-        self.panels.0 as f64 / self.panels.1 as f64
-    }
+    pub const NONE: Zeros = Zeros { density: 1.0, panels: (4, 4), rows: 1.0, two_four: false };
 
     /// The zeros of a row-major matrix of `n` columns, made of runs of `depth` rows; -0 counts as zero.
     pub fn of(weight: &[f32], n: usize, depth: usize) -> Zeros {
@@ -71,13 +68,14 @@ impl Zeros {
                 *most = (*most).max(largest.max().unwrap_or(0));
             }
         }
-        let share = |(kept, of): &(usize, usize)| *kept as f64 / *of as f64;
-        let panels = most.iter().zip(GROUPS).map(|(kept, of)| (*kept as usize, of));
-        let panels = panels.min_by(|a, b| share(a).total_cmp(&share(b))).unwrap_or(Zeros::NONE.panels);
+        // The last group of a run is completed; a panel stores at least one row of each.
+        let stored = |(kept, of): &(usize, usize)| depth.div_ceil(*of) * kept;
+        let panels = most.iter().zip(GROUPS).map(|(kept, of)| ((*kept).max(1) as usize, of));
+        let panels = panels.min_by_key(stored).unwrap_or(Zeros::NONE.panels);
         Zeros {
             density: nonzero as f64 / weight.len() as f64,
-            // A panel stores at least one row of each group.
-            panels: (panels.0.max(1), panels.1),
+            panels,
+            rows: stored(&panels) as f64 / depth as f64,
             two_four,
         }
     }
@@ -96,13 +94,22 @@ mod tests {
         assert_eq!(Zeros::of(&matrix(8, 40, |_, _| true), 40, 8), Zeros::NONE);
         // Rows 1 and 2 of each group in every column.
         let vector = matrix(8, 40, |i, _| matches!(i % 4, 1 | 2));
-        assert_eq!(Zeros::of(&vector, 40, 8), Zeros { density: 0.5, panels: (2, 4), two_four: true });
+        assert_eq!(
+            Zeros::of(&vector, 40, 8),
+            Zeros { density: 0.5, panels: (2, 4), rows: 0.5, two_four: true }
+        );
         // Another pair of rows in each column.
         let columns = matrix(8, 40, |i, j| (i + j) % 4 < 2);
-        assert_eq!(Zeros::of(&columns, 40, 8), Zeros { density: 0.5, panels: (4, 4), two_four: true });
+        assert_eq!(
+            Zeros::of(&columns, 40, 8),
+            Zeros { density: 0.5, panels: (4, 4), rows: 1.0, two_four: true }
+        );
         // Blocks of 8 rows in turn: half of the rows of every 16, and all 4 of some groups of 4.
         let blocks = matrix(32, 64, |i, j| (i / 8 + j / 32) % 2 == 0);
-        assert_eq!(Zeros::of(&blocks, 64, 32), Zeros { density: 0.5, panels: (8, 16), two_four: false });
+        assert_eq!(
+            Zeros::of(&blocks, 64, 32),
+            Zeros { density: 0.5, panels: (8, 16), rows: 0.5, two_four: false }
+        );
     }
 
     #[test]

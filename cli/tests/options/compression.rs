@@ -59,7 +59,9 @@ pub(crate) fn calibration(_: &str) {
     };
     let one = run(&testdata("digits/calib/000.npz"));
     assert_eq!(one["compression"]["samples"], 1, "{one}");
-    // A folder with input_0.pb, too.
+    let bounded = [&line(&testdata("digits/calib"))[..], &["-D".into(), "batch=2..4".into()]].concat();
+    let refused = report(&bounded.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(refused["diagnostics"][0]["code"], "E0304", "{refused}");
     let empty = folder.path("empty");
     std::fs::create_dir(&empty).unwrap();
     assert_eq!(run(&empty)["diagnostics"][0]["code"], "E0927");
@@ -103,9 +105,11 @@ pub(crate) fn objective(_: &str) {
     assert!(bytes(&["--objective", "bytes"]) <= bytes(&[]));
     assert!(latency(&[]) <= latency(&["--objective", "bytes"]));
     assert!(bytes(&["--sparsity", "2:4"]) <= bytes(&[]));
+    without_a_budget();
 }
 
-pub(crate) fn without_a_budget(_: &str) {
+/// None of the options changes an engine that is exact.
+fn without_a_budget() {
     let folder = Folder::new("options-no-budget");
     let digits = testdata("digits/digits.onnx");
     let compile = |name: &str, more: &[&str]| {

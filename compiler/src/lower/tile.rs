@@ -10,24 +10,6 @@ use autoglm_runtime::tile::{Instr, Lane, LaneId, TileProgram};
 use std::collections::HashMap;
 use std::mem;
 
-/// How many steps back a copy may join another one.
-const JOIN_STEPS_MAX: usize = 6;
-/// Most copies of one step.
-const JOINED_MAX: usize = 8;
-
-/// Whether a loop does nothing but to copy argument after argument, and has room for one more.
-fn is_copies(program: &TileProgram) -> bool {
-    let copy = |(at, pair): (usize, &[Instr])| match *pair {
-        [Instr::Load { arg }, Instr::Store { out, src }] => {
-            arg == out && usize::from(arg) == at && usize::from(src) == 2 * at
-        }
-        _ => false,
-    };
-    program.reduce_rank == 0
-        && program.body.len() < 2 * JOINED_MAX
-        && program.body.chunks(2).enumerate().all(copy)
-}
-
 /// The lane type in which an element type is computed.
 pub(super) fn lane(dtype: DType) -> Lane {
     match dtype {
@@ -323,48 +305,9 @@ impl Lowering<'_> {
 
     /// Copies all elements of one place to another of the same extents, both in the other's order.
     pub(super) fn copy(&mut self, from: &Place, to: &Place) -> Result<(), Failure> {
-        if self.options.fusion == super::Fusion::All && self.join_copy(from, to)? {
-            return Ok(());
-        }
         let mut body = Body::new();
         let src = body.load(from);
         body.finish_map(self, src, to)
-    }
-
-    /// Lets one of the last steps, which copies other values over the same extents, make a copy too (keys and values of a cache,
-    /// say). The steps after it do not compute what is copied, and nothing reads the elements that are written before they are.
-    fn join_copy(&mut self, from: &Place, to: &Place) -> Result<bool, Failure> {
-        let order = to.view.storage_order();
-        let (read, write) = (from.view.permute(&order), to.view.permute(&order));
-        let extents = self.shape.regs(&write.shape)?;
-        let (source, target) = (self.root(from.id), self.root(to.id));
-        for at in (0..self.program.steps.len()).rev().take(JOIN_STEPS_MAX) {
-            let step = &self.program.steps[at];
-            let among = |values: &[rt::ValueId], root| values.iter().any(|v| self.root(*v) == root);
-            if among(&step.outs, source) || among(&step.args, target) {
-                return Ok(false);
-            }
-            let StepKind::Tile { tile, dims, .. } = &step.kind else { continue };
-            let program = &self.program.tiles[*tile as usize];
-            // Parts of one value in one step would have to be proven apart.
-            if *dims != extents || !is_copies(program) || among(&step.outs, target) {
-                continue;
-            }
-            let (mut program, count) = (program.clone(), step.outs.len() as u16);
-            program.body.extend([Instr::Load { arg: count }, Instr::Store { out: count, src: 2 * count }]);
-            let joined = self.tile(program);
-            let (read, write) = (self.view_access(&read)?, self.view_access(&write)?);
-            let step = &mut self.program.steps[at];
-            if let StepKind::Tile { tile, reads, writes, .. } = &mut step.kind {
-                *tile = joined;
-                reads.push(read);
-                writes.push(write);
-            }
-            step.args.push(from.id);
-            step.outs.push(to.id);
-            return Ok(true);
-        }
-        Ok(false)
     }
 
     /// A dense copy in another element type.

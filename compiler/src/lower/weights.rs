@@ -152,7 +152,7 @@ fn pattern(
     let zeros = Zeros::of(&dense, n, depth);
     let size = |v: usize| u8::try_from(v).unwrap_or(u8::MAX);
     let pattern = match zeros.panels {
-        (kept, of) if zeros.rows() <= USEFUL => Some(Sparsity::Panels { kept: size(kept), of: size(of) }),
+        (kept, of) if zeros.rows <= USEFUL => Some(Sparsity::Panels { kept: size(kept), of: size(of) }),
         _ => zeros.two_four.then_some(Sparsity::Columns),
     };
     let dense = elements * 4;

@@ -125,7 +125,7 @@ fn inputs_and_constants_as_outputs_are_copied() {
          }",
         SIZES,
     );
-    assert_eq!(steps.list(), "Copies Copy Copy");
+    assert_eq!(steps.list(), "Copy Copy Copy Copy");
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn a_convolution_keeps_its_kernel_and_loses_its_epilogue() {
             .node("y = Add d c", vec![]),
     );
     // The input becomes channels-last with a border of zeros: two slabs and the copy.
-    assert_eq!(steps(&c, "/Conv"), "Tile Tile Tile Conv");
+    assert_eq!(steps(&c, "/Conv"), "Tiles Conv");
     // The normalisation folds to one factor and one term a channel.
     assert_eq!(steps(&c, "/BatchNormalization"), "Tile");
     // It writes to the middle of what the next convolution reads, whose border is all that is left to fill.

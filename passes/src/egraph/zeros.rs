@@ -13,8 +13,8 @@ const INDIRECTION: f64 = 1.15;
 pub(super) fn time_share(zeros: &Zeros, rows: f64) -> f64 {
     if rows <= FEW_ROWS {
         stored_share(zeros)
-    } else if zeros.rows() <= USEFUL {
-        zeros.rows() * INDIRECTION
+    } else if zeros.rows <= USEFUL {
+        zeros.rows * INDIRECTION
     } else {
         1.0
     }
@@ -22,9 +22,9 @@ pub(super) fn time_share(zeros: &Zeros, rows: f64) -> f64 {
 
 /// Share of a dense weight's bytes that are stored.
 pub(super) fn stored_share(zeros: &Zeros) -> f64 {
-    if zeros.rows() <= USEFUL {
+    if zeros.rows <= USEFUL {
         // Values, and at most four bits for each row of a panel.
-        zeros.rows() * (1.0 + 1.0 / (8 * PANEL) as f64)
+        zeros.rows * (1.0 + 1.0 / (8 * PANEL) as f64)
     } else if zeros.two_four {
         // Half of the values, and two bits for each of them.
         0.5 * (1.0 + 1.0 / 16.0)

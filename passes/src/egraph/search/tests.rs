@@ -103,7 +103,7 @@ fn what_one_kind_can_do_both_can() {
     let mut r = Random(7);
     let graph = network(12, 256);
     let mut search = search(&graph, 256, &[64, 32], &mut r);
-    let pattern = Zeros { density: 0.5, panels: (2, 4), two_four: true };
+    let pattern = Zeros { density: 0.5, panels: (2, 4), rows: 0.5, two_four: true };
     for layer in 0..12 {
         let weight = zeros(&[256, 256], 1000.0 + layer as f64);
         let offer = Alternative::Sparse { weight, zeros: pattern, bias: None };
