@@ -287,8 +287,12 @@ impl Lowering<'_> {
                 .as_ref()
                 .is_some_and(|(step, parts)| *step + 1 == at && Some(parts) == written.as_ref())
             && outs.iter().all(|out| self.is_free(out, &args, Writes::Any));
+        // In a baseline no two ONNX nodes share a step.
+        let any_node = self.options.fusion == super::Fusion::All;
         match self.program.steps.last_mut() {
-            Some(step) if joins && step.can_join(args.len(), outs.len()) => {
+            Some(step)
+                if joins && (any_node || step.name == self.loc) && step.can_join(args.len(), outs.len()) =>
+            {
                 step.join(nest);
                 step.args.extend(args);
                 step.outs.extend(outs.iter().map(|out| out.id));
