@@ -210,7 +210,7 @@ fn compress(
     clock.lap("compress", Some((canonical.nodes.len(), graph.nodes.len())));
     observer("compress", &graph);
     clock.skip();
-    let graph = run_passes(passes::AFTER_SEARCH, graph, options, clock, observer, &mut None)?;
+    let graph = run_passes(passes::after_search(), graph, options, clock, observer, &mut None)?;
     Ok((graph, said, report))
 }
 
@@ -240,8 +240,9 @@ impl Clock {
     }
 }
 
-struct Sink {
-    writer: EngineWriter,
+/// Weights that go to an engine's writer.
+pub(crate) struct Sink {
+    pub(crate) writer: EngineWriter,
 }
 
 impl WeightSink for Sink {

@@ -13,6 +13,18 @@ pub const PANEL: usize = 32;
 const GROUPS: [usize; 3] = [4, 8, 16];
 const LARGEST: usize = 16;
 
+/// Share of the rows of panels up to which it pays to leave out the others.
+const USEFUL: f64 = 0.75;
+
+/// How a matrix is stored without zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pattern {
+    /// So many rows of every so many successive ones, the same for the columns of a panel.
+    Panels(usize, usize),
+    /// Two of every four rows, others for each column.
+    Columns,
+}
+
 /// The zeros of a matrix.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Zeros {
@@ -30,6 +42,14 @@ pub struct Zeros {
 impl Zeros {
     /// Nothing is zero.
     pub const NONE: Zeros = Zeros { density: 1.0, panels: (4, 4), rows: 1.0, two_four: false };
+
+    /// The pattern in which the matrix is stored, if one is worth it.
+    pub fn pattern(&self) -> Option<Pattern> {
+        if self.rows <= USEFUL {
+            return Some(Pattern::Panels(self.panels.0, self.panels.1));
+        }
+        self.two_four.then_some(Pattern::Columns)
+    }
 
     /// The zeros of a row-major matrix of `n` columns, made of runs of `depth` rows; -0 counts as zero.
     pub fn of(weight: &[f32], n: usize, depth: usize) -> Zeros {

@@ -64,7 +64,10 @@ impl From<Graph> for Done {
 pub static PIPELINE: &[&Pass] = &[&CANONICALISE, &OPTIMISE, &LAYOUT, &SINK, &CLEAN_UP];
 
 /// Those of them that follow [`OPTIMISE`].
-pub static AFTER_SEARCH: &[&Pass] = &[&LAYOUT, &SINK, &CLEAN_UP];
+pub fn after_search() -> &'static [&'static Pass] {
+    let search = PIPELINE.iter().position(|pass| pass.name == OPTIMISE.name);
+    search.map_or(PIPELINE, |at| &PIPELINE[at + 1..])
+}
 
 /// The passes of a compile that only makes a model runnable: the layout and the constant weights that the kernels need,
 /// and no rewriting. What the optimiser gains is measured against it.

@@ -61,6 +61,8 @@ pub struct Figures {
 /// A graph that was measured.
 #[derive(Clone, Debug, Default)]
 pub struct CompressionRound {
+    /// Kinds of the alternatives that it was searched among.
+    pub kinds: Vec<&'static str>,
     /// Sum of the errors of its alternatives.
     pub error: f64,
     /// Predicted nanoseconds.

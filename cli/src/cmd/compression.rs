@@ -87,7 +87,7 @@ fn as_json(it: &Compression) -> Value {
         .iter()
         .map(|r| {
             json!({
-                "error": r.error, "latency_ns": r.latency_ns, "bytes": r.bytes,
+                "kinds": r.kinds, "error": r.error, "latency_ns": r.latency_ns, "bytes": r.bytes,
                 "measured": figures(&r.measured), "failures": r.failures,
             })
         })

@@ -65,9 +65,17 @@ fn figures(m: &Measured) -> Figures {
     }
 }
 
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::LowRank => "low-rank",
+        Kind::Sparse => "sparse",
+    }
+}
+
 /// What happened.
 pub(super) fn compression(it: &AccuracyReport) -> Compression {
     let round = |r: &autoglm_compiler::accuracy::Round| CompressionRound {
+        kinds: r.kinds.iter().map(|k| kind(*k)).collect(),
         error: r.error,
         latency_ns: r.latency,
         bytes: r.bytes,
@@ -76,10 +84,7 @@ pub(super) fn compression(it: &AccuracyReport) -> Compression {
     };
     let alternative = |o: &autoglm_compiler::accuracy::Offer| Alternative {
         name: o.name.clone(),
-        kind: match o.kind {
-            Kind::LowRank => "low-rank",
-            Kind::Sparse => "sparse",
-        },
+        kind: kind(o.kind),
         bytes: o.bytes as u64,
         mse: o.error.mse,
         cosine: o.error.cosine,

@@ -4,7 +4,7 @@ use super::Accuracy;
 use super::layer::{Calibrated, LayerError};
 use super::low_rank;
 use super::matrix::{Matrix, Rows, tensor};
-use super::prune::{Pattern, prune};
+use super::prune::{Pattern, inverse_factor, prune};
 use super::report::{LayerReport, Offer};
 use autoglm_ir::Tensor;
 use autoglm_ir::sparsity::Zeros;
@@ -141,8 +141,9 @@ impl Maker<'_> {
 
     fn sparse(&self, made: &mut Vec<(Offer, Alternative)>) {
         let period = if self.conv { self.weight.shape[1] } else { self.matrix.k };
+        let Some(inverse) = inverse_factor(&self.layer) else { return };
         for (pattern, name) in [(Pattern::Columns, "2:4"), (Pattern::Blocks, "vector-wise 2:4")] {
-            let Some(pruned) = prune(&self.layer, pattern, period) else { continue };
+            let Some(pruned) = prune(&self.layer, &inverse, pattern, period) else { continue };
             let matrix = Matrix { k: self.matrix.k, n: self.matrix.n, data: row_major(pruned.as_ref()) };
             let zeros = Zeros::of(&matrix.data, matrix.n, period);
             let bytes = match pattern {

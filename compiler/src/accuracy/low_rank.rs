@@ -59,17 +59,8 @@ impl Factors {
 #[cfg(test)]
 mod tests {
     use super::super::matrix::{Matrix, Rows};
+    use super::super::tests::noise;
     use super::*;
-
-    /// Numbers from -1 to 1.
-    fn noise(seed: u64, count: usize) -> Vec<f32> {
-        let mut state = seed;
-        let next = |_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-        };
-        (0..count).map(next).collect()
-    }
 
     fn layer(k: usize, n: usize, rank: usize) -> Calibrated {
         let (a, b) = (noise(1, k * rank), noise(2, rank * n));

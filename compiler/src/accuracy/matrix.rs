@@ -1,5 +1,6 @@
 //! Layers as matrix products: weights as [k,n] matrices, and the rows that they are multiplied with.
 
+use crate::lower::f32s;
 use autoglm_ir::{Attrs, DType, Tensor};
 use bytes::Bytes;
 
@@ -62,8 +63,7 @@ pub(super) fn tensor(shape: Vec<usize>, data: impl Iterator<Item = f32>) -> Tens
 
 /// The elements of an f32 tensor.
 pub(super) fn floats(tensor: &Tensor) -> Option<Vec<f32>> {
-    (tensor.dtype == DType::F32)
-        .then(|| tensor.data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+    (tensor.dtype == DType::F32).then(|| f32s(&tensor.data))
 }
 
 /// The rows that a layer's matrix is multiplied with, drawn evenly from the inputs of the calibration runs.

@@ -21,22 +21,26 @@ pub(super) enum Pattern {
     Blocks,
 }
 
-/// The matrix with at most 2 of 4 rows left in every column; none where the moments have no inverse.
+/// The matrix with at most 2 of 4 rows left in every column; `inverse` is the [`inverse_factor`] of the layer.
 ///
-/// Groups do not cross `period` rows: the channels of one tap of a convolution.
-pub(super) fn prune(layer: &Calibrated, pattern: Pattern, period: usize) -> Option<Mat<f64>> {
+/// None where groups do not fit: they do not cross `period` rows: the channels of one tap of a convolution.
+pub(super) fn prune(
+    layer: &Calibrated,
+    inverse: &Mat<f64>,
+    pattern: Pattern,
+    period: usize,
+) -> Option<Mat<f64>> {
     let (k, n) = (layer.weight.nrows(), layer.weight.ncols());
     if !period.is_multiple_of(GROUP) || k % period.max(1) != 0 {
         return None;
     }
-    let inverse = inverse_factor(layer)?;
     let mut w = layer.weight.clone();
     for start in (0..k).step_by(STRETCH) {
         let end = (start + STRETCH).min(k);
         let mut lost = Mat::<f64>::zeros(end - start, n);
         for group in (start..end).step_by(GROUP) {
             let rows = group..(group + GROUP).min(end);
-            let drop = dropped(&w, &inverse, rows.clone(), pattern);
+            let drop = dropped(&w, inverse, rows.clone(), pattern);
             for i in rows {
                 let later: Vec<f64> = (i + 1..end).map(|l| inverse[(i, l)]).collect();
                 for j in 0..n {
@@ -83,8 +87,8 @@ fn dropped(w: &Mat<f64>, inverse: &Mat<f64>, rows: std::ops::Range<usize>, patte
     drop
 }
 
-/// The upper factor U of the inverse moments, `U^T U`.
-fn inverse_factor(layer: &Calibrated) -> Option<Mat<f64>> {
+/// The upper factor U of the inverse moments, `U^T U`; none where the moments have no inverse.
+pub(super) fn inverse_factor(layer: &Calibrated) -> Option<Mat<f64>> {
     use faer::linalg::solvers::DenseSolveCore;
     let inverse = layer.moments.llt(Side::Lower).ok()?.inverse();
     Some(inverse.llt(Side::Lower).ok()?.L().transpose().to_owned())
@@ -93,16 +97,12 @@ fn inverse_factor(layer: &Calibrated) -> Option<Mat<f64>> {
 #[cfg(test)]
 mod tests {
     use super::super::matrix::{Matrix, Rows};
+    use super::super::tests::noise;
     use super::*;
     use autoglm_ir::sparsity::Zeros;
 
-    fn noise(seed: u64, count: usize) -> Vec<f32> {
-        let mut state = seed;
-        let next = |_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-        };
-        (0..count).map(next).collect()
+    fn pruned(layer: &Calibrated, pattern: Pattern, period: usize) -> Option<Mat<f64>> {
+        prune(layer, &inverse_factor(layer)?, pattern, period)
     }
 
     fn zeros(w: &Mat<f64>, depth: usize) -> Zeros {
@@ -115,17 +115,17 @@ mod tests {
     fn patterns_are_kept() {
         let weight = Matrix { k: 136, n: 40, data: noise(5, 136 * 40) };
         let layer = Calibrated::new(&weight, None, &Rows { k: 136, data: noise(6, 136 * 400) });
-        assert!(zeros(&prune(&layer, Pattern::Columns, 136).unwrap(), 136).two_four);
-        assert_eq!(zeros(&prune(&layer, Pattern::Blocks, 68).unwrap(), 68).panels, (2, 4));
-        assert!(prune(&layer, Pattern::Blocks, 34).is_none(), "groups would cross taps");
+        assert!(zeros(&pruned(&layer, Pattern::Columns, 136).unwrap(), 136).two_four);
+        assert_eq!(zeros(&pruned(&layer, Pattern::Blocks, 68).unwrap(), 68).panels, (2, 4));
+        assert!(pruned(&layer, Pattern::Blocks, 34).is_none(), "groups would cross taps");
     }
 
     #[test]
     fn without_rows_the_largest_elements_stay_as_they_are() {
         let weight = Matrix { k: 4, n: 2, data: vec![1.0, -8.0, -2.0, 7.0, 3.0, 6.0, 4.0, 5.0] };
         let layer = Calibrated::new(&weight, None, &Rows { k: 4, data: Vec::new() });
-        let pruned = prune(&layer, Pattern::Columns, 4).unwrap();
-        let column = |j: usize| (0..4).map(|i| pruned[(i, j)]).collect::<Vec<_>>();
+        let left = pruned(&layer, Pattern::Columns, 4).unwrap();
+        let column = |j: usize| (0..4).map(|i| left[(i, j)]).collect::<Vec<_>>();
         assert_eq!(column(0), [0.0, 0.0, 3.0, 4.0]);
         assert_eq!(column(1), [-8.0, 7.0, 0.0, 0.0]);
     }
@@ -139,8 +139,8 @@ mod tests {
         let weight = Matrix { k, n: 8, data: noise(8, k * 8) };
         let layer = Calibrated::new(&weight, None, &Rows { k, data: rows });
         let blind = Calibrated::new(&weight, None, &Rows { k, data: Vec::new() });
-        let aware = layer.error(prune(&layer, Pattern::Columns, k).unwrap().as_ref()).mse;
-        let magnitude = layer.error(prune(&blind, Pattern::Columns, k).unwrap().as_ref()).mse;
+        let aware = layer.error(pruned(&layer, Pattern::Columns, k).unwrap().as_ref()).mse;
+        let magnitude = layer.error(pruned(&blind, Pattern::Columns, k).unwrap().as_ref()).mse;
         assert!(aware < 0.5 * magnitude, "{aware} against {magnitude}");
     }
 }

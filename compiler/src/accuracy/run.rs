@@ -1,7 +1,8 @@
 //! Runs of graphs on calibration data.
 
 use super::Sample;
-use crate::lower::{self, WeightSink, lower_described};
+use crate::compile::{Sink, signature};
+use crate::lower::{self, lower_described};
 use autoglm_ir::{DType, Graph, Tensor, ValueId};
 use autoglm_passes as passes;
 use autoglm_runtime::engine::manifest::Manifest;
@@ -17,30 +18,21 @@ pub(super) struct Runner {
     inputs: Vec<String>,
 }
 
-struct Memory(EngineWriter);
-
-impl WeightSink for Memory {
-    fn add(&mut self, bytes: &[u8]) -> std::io::Result<(u64, u64)> {
-        self.0.add_weight(bytes).map_err(std::io::Error::other)
-    }
-}
-
 impl Runner {
     /// Compiles an optimised graph as the engine will be: layout, clean-up, lowering. One thread and so one order of
     /// every sum, whatever the machine has.
     pub(super) fn new(graph: Graph, options: &passes::Options) -> Result<Runner, String> {
-        let graph =
-            passes::run_all(passes::AFTER_SEARCH, graph, options, &mut |_| {}).map_err(|e| e.to_string())?;
-        let mut sink = Memory(EngineWriter::in_memory().map_err(|e| e.to_string())?);
+        let graph = passes::run_all(passes::after_search(), graph, options, &mut |_| {})
+            .map_err(|e| e.to_string())?;
+        let mut sink = Sink { writer: EngineWriter::in_memory().map_err(|e| e.to_string())? };
         let lowered = lower_described(&graph, lower::Options::FAST, &mut sink);
         let lowered = lowered
             .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
-        let signature = |(name, value): (&str, ValueId)| crate::compile::signature(&graph, name, value);
-        let inputs =
-            graph.inputs.iter().map(|v| (graph.value(*v).name.as_str(), *v)).map(signature).collect();
-        let outputs = graph.outputs.iter().map(|o| (o.name.as_str(), o.value)).map(signature).collect();
+        let port = |(name, value): (&str, ValueId)| signature(&graph, name, value);
+        let inputs = graph.inputs.iter().map(|v| (graph.value(*v).name.as_str(), *v)).map(port).collect();
+        let outputs = graph.outputs.iter().map(|o| (o.name.as_str(), o.value)).map(port).collect();
         let bytes = sink
-            .0
+            .writer
             .finish(&Manifest { inputs, outputs, ..Manifest::default() }, &lowered.program)
             .map_err(|e| e.to_string())?;
         let engine = Engine::from_bytes(Arc::from(bytes)).map_err(|e| e.to_string())?;

@@ -7,7 +7,7 @@ use autoglm_ir::{Const, ConstData, DType};
 const K: usize = 160;
 
 /// Numbers from -1 to 1.
-fn noise(seed: u64, count: usize) -> Vec<f32> {
+pub(super) fn noise(seed: u64, count: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) + 1;
     let next = |_| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -197,7 +197,7 @@ pub(super) fn store_f32(cx: &mut Lowering<'_>, data: &[f32]) -> Result<rt::Value
 }
 
 /// Little-endian bytes as floats.
-pub(super) fn f32s(bytes: &[u8]) -> Vec<f32> {
+pub(crate) fn f32s(bytes: &[u8]) -> Vec<f32> {
     bytes.chunks_exact(4).map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect()
 }
 

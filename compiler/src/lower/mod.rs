@@ -32,6 +32,7 @@ use std::collections::{HashMap, HashSet};
 use view::{Move, View};
 
 pub use fusion::Fusion;
+pub(crate) use matmul::f32s;
 pub use weights::WeightZeros;
 
 /// Takes the bytes of weights as they are made, so that they need not all be in memory.

@@ -2,7 +2,7 @@
 
 use super::matmul::{f32s, store_f32};
 use super::{Failure, Lowering, Packing};
-use autoglm_ir::sparsity::Zeros;
+use autoglm_ir::sparsity::{Pattern, Zeros};
 use autoglm_ir::{ConstId, DType, Dim, Tensor, ValueId};
 use autoglm_runtime::cpu::pack::{self, ConvWeights};
 use autoglm_runtime::cpu::sparse::{SparseMatrix, pack_sparse_b, pack_sparse_conv};
@@ -10,8 +10,6 @@ use autoglm_runtime::program::{self as rt, Sparsity};
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// Share of the rows of a panel up to which it pays to leave out the others.
-const USEFUL: f64 = 0.75;
 /// Weights of fewer elements are not worth a second operand.
 const ELEMENTS_MIN: usize = 2048;
 
@@ -151,10 +149,10 @@ fn pattern(
     };
     let zeros = Zeros::of(&dense, n, depth);
     let size = |v: usize| u8::try_from(v).unwrap_or(u8::MAX);
-    let pattern = match zeros.panels {
-        (kept, of) if zeros.rows <= USEFUL => Some(Sparsity::Panels { kept: size(kept), of: size(of) }),
-        _ => zeros.two_four.then_some(Sparsity::Columns),
-    };
+    let pattern = zeros.pattern().map(|pattern| match pattern {
+        Pattern::Panels(kept, of) => Sparsity::Panels { kept: size(kept), of: size(of) },
+        Pattern::Columns => Sparsity::Columns,
+    });
     let dense = elements * 4;
     let stored = pattern.and_then(|sparsity| {
         let matrix = SparseMatrix { sparsity, count: 1, taps, depth, n };

@@ -173,7 +173,7 @@ impl<'a> Machine<'a> {
         unsafe {
             match &plan.kind {
                 Kind::Nothing => {}
-                Kind::Copy { pairs } => self.copy(rect, pairs),
+                Kind::Copy { arg, out } => self.copy(rect, *arg, *out),
                 Kind::Map if plan.native.is_some() => {
                     if let Some(native) = &plan.native {
                         self.call(native, nest, rect, (At::Rect, At::Block), &mut [0; MAX_FOLDS]);
@@ -192,24 +192,23 @@ impl<'a> Machine<'a> {
         }
     }
 
-    unsafe fn copy(&mut self, rect: Rect, pairs: &[(usize, usize)]) {
+    unsafe fn copy(&mut self, rect: Rect, arg: usize, out: usize) {
         let nest = &self.plan.kept;
         let at = [rect.rows[0], rect.cols[0]];
         let rows = (rect.rows[1] - rect.rows[0]) as usize;
         let cols = (rect.cols[1] - rect.cols[0]) as usize;
         self.enter(nest, View { at, rows, cols }, At::Rect, At::Block);
+        let (read, write) = (&self.plan.reads[arg], &self.plan.writes[out]);
+        let size = read.elem.size();
         let strides = |a: &Access| [a.stride(nest.row) as isize, a.stride(nest.col) as isize];
-        for &(arg, out) in pairs {
-            let (read, write) = (&self.plan.reads[arg], &self.plan.writes[out]);
-            let area = copy::Area { rows, cols, from: strides(read), to: strides(write) };
-            // SAFETY: as for this function; only a single copy may be in place.
-            unsafe {
-                let src = self.source(arg, At::Block);
-                let dst = self.target(out, At::Block);
-                // In place, each element is where it goes.
-                if src != dst.cast_const() || area.from != area.to {
-                    copy::copy(read.elem.size(), src, dst, area);
-                }
+        let area = copy::Area { rows, cols, from: strides(read), to: strides(write) };
+        // SAFETY: as for this function.
+        unsafe {
+            let src = self.source(arg, At::Block);
+            let dst = self.target(out, At::Block);
+            // In place, each element is where it goes.
+            if src != dst.cast_const() || area.from != area.to {
+                copy::copy(size, src, dst, area);
             }
         }
     }

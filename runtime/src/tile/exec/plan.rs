@@ -23,8 +23,8 @@ pub struct ConcreteAccess {
 pub(super) enum Kind {
     /// Some kept extent is 0.
     Nothing,
-    /// Loads that are stored as they are: arguments and outputs.
-    Copy { pairs: Vec<(usize, usize)> },
+    /// One load that is stored as it is.
+    Copy { arg: usize, out: usize },
     /// No reduction.
     Map,
     /// Each kept point by itself, blocks of reduced points folded to one value.
@@ -326,11 +326,13 @@ fn choose(program: &TileProgram, reads: &[Access], writes: &[Access], loops: &Lo
     let body = loaded(&program.body);
     if program.reduce_rank == 0 {
         let nest = Nest::new(kept, &loops.dims, &[body, written].concat(), false);
-        let as_it_is = |(arg, out): &(usize, usize)| reads[*arg].elem == writes[*out].elem;
-        return match copies(&program.body) {
-            Some(pairs) if pairs.iter().all(as_it_is) => (Kind::Copy { pairs }, nest),
-            _ => (Kind::Map, nest),
-        };
+        if let [Instr::Load { arg }, Instr::Store { out, src: 0 }] = program.body[..] {
+            let (arg, out) = (usize::from(arg), usize::from(out));
+            if reads[arg].elem == writes[out].elem {
+                return (Kind::Copy { arg, out }, nest);
+            }
+        }
+        return (Kind::Map, nest);
     }
     // Folding across a block costs about this many elements' work for each kept point.
     const START: f64 = 64.0;
@@ -350,15 +352,4 @@ fn choose(program: &TileProgram, reads: &[Access], writes: &[Access], loops: &Lo
         return (Kind::Across { reduced }, Nest::new(kept, &loops.dims, &around, false));
     }
     (Kind::Into { reduced: reduced.collect() }, Nest::new(kept, &loops.dims, &body, false))
-}
-
-/// Arguments and outputs of a body that stores each load at once.
-fn copies(body: &[Instr]) -> Option<Vec<(usize, usize)>> {
-    let pairs = body.chunks(2).enumerate().map(|(at, pair)| match *pair {
-        [Instr::Load { arg }, Instr::Store { out, src }] if usize::from(src) == 2 * at => {
-            Some((usize::from(arg), usize::from(out)))
-        }
-        _ => None,
-    });
-    pairs.collect::<Option<Vec<_>>>().filter(|pairs| !pairs.is_empty())
 }

@@ -6,6 +6,7 @@
 //! up in another order.
 
 mod cache;
+pub mod coefficients;
 mod publish;
 mod select;
 

@@ -2,7 +2,7 @@
 //! declines are counted.
 
 use super::shared::{halves, in_place};
-use super::{BINARY, Case, LANES, Recipe, Rng, Style, UNARY, agree, case, number};
+use super::{BINARY, Case, LANES, Recipe, Rng, Style, UNARY, agree, case};
 use crate::elem::ElemType::{self, F32, F64, I64, U64};
 use crate::tile::native::{CodeCache, Declined};
 use crate::tile::{BinaryOp, ConcreteAccess, Instr, Lane, TileIsa, TileProgram, UnaryOp};
@@ -34,21 +34,7 @@ pub fn compare(case: &Case, code: &CodeCache, style: Style, what: &str) -> Resul
     for parts in 1..=2 {
         let fast = case.compiled(code, TileIsa::detect(), parts)?;
         let slow = case.slow();
-        for (out, access) in case.writes.iter().enumerate() {
-            let size = access.elem.size();
-            for (i, (f, s)) in fast[out].chunks(size).zip(slow[out].chunks(size)).enumerate() {
-                assert!(
-                    agree(access.elem, style, f, s),
-                    "{what}, {parts} parts, output {out} element {i}: {f:?} {:?}, expected {s:?} {:?}\n{:#?}\n{:?} {:?} {:?}",
-                    number(access.elem, f),
-                    number(access.elem, s),
-                    case.program,
-                    case.dims,
-                    case.reads,
-                    case.writes,
-                );
-            }
-        }
+        case.assert_agree((&fast, &slow), style, &format!("{what}, {parts} parts"));
     }
     Ok(())
 }

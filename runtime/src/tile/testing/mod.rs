@@ -92,6 +92,25 @@ impl Case {
         outputs
     }
 
+    /// Fails unless the outputs of two executors agree.
+    pub fn assert_agree(&self, (fast, slow): (&[Vec<u8>], &[Vec<u8>]), style: Style, what: &str) {
+        for (out, access) in self.writes.iter().enumerate() {
+            let size = access.elem.size();
+            for (i, (f, s)) in fast[out].chunks(size).zip(slow[out].chunks(size)).enumerate() {
+                assert!(
+                    agree(access.elem, style, f, s),
+                    "{what}, output {out} element {i}: {f:?} {:?}, expected {s:?} {:?}\n{:#?}\n{:?} {:?} {:?}",
+                    number(access.elem, f),
+                    number(access.elem, s),
+                    self.program,
+                    self.dims,
+                    self.reads,
+                    self.writes,
+                );
+            }
+        }
+    }
+
     /// The outputs of the scalar interpreter.
     pub fn slow(&self) -> Vec<Vec<u8>> {
         let mut outputs = self.outputs.clone();

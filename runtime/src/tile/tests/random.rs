@@ -1,7 +1,7 @@
 //! The fast executor against the scalar one on random programs.
 
 use super::isas;
-use crate::tile::testing::{Case, Recipe, Rng, Style, agree, case, number};
+use crate::tile::testing::{Case, Recipe, Rng, Style, case};
 
 fn compare(case: &Case, style: Style, seed: u64) {
     let slow = case.slow();
@@ -9,21 +9,7 @@ fn compare(case: &Case, style: Style, seed: u64) {
     for parts in 1..=3 {
         let isa = isas[(seed as usize + parts) % isas.len()];
         let fast = case.fast(isa, parts);
-        for (out, access) in case.writes.iter().enumerate() {
-            let size = access.elem.size();
-            for (i, (f, s)) in fast[out].chunks(size).zip(slow[out].chunks(size)).enumerate() {
-                assert!(
-                    agree(access.elem, style, f, s),
-                    "seed {seed}, {isa:?}, {parts} parts, output {out} element {i}: {f:?} {:?}, expected {s:?} {:?}\n{:#?}\n{:?} {:?} {:?}",
-                    number(access.elem, f),
-                    number(access.elem, s),
-                    case.program,
-                    case.dims,
-                    case.reads,
-                    case.writes,
-                );
-            }
-        }
+        case.assert_agree((&fast, &slow), style, &format!("seed {seed}, {isa:?}, {parts} parts"));
     }
 }
 
