@@ -10,7 +10,7 @@ use super::gemm::Rows;
 use super::panel::pack_panel;
 use super::scores::{DotTile, ScoreRow};
 use super::table::{GemmKernel, Kernels};
-use super::tile::{GemmTile, MAX_ROWS, Taps, TileOut};
+use super::tile::{GemmTile, MAX_ROWS, Soon, Taps, TileOut};
 use super::{KernelError, Part, distinct, holds, product, share, span};
 use crate::cpu::pack::PANEL;
 use crate::cpu::shared::SharedMut;
@@ -446,6 +446,7 @@ impl Run<'_> {
                 a_step: args.q.steps[3],
                 b: self.keys.as_ptr().wrapping_add(first * args.head_dim),
                 b_step: PANEL.cast_signed(),
+                soon: Soon::NONE,
                 out: TileOut {
                     bias: std::ptr::null(),
                     c: self.scores.as_mut_ptr().wrapping_add(first),
@@ -551,6 +552,7 @@ impl Run<'_> {
                 a_step: 1,
                 b,
                 b_step,
+                soon: Soon::NONE,
                 out: TileOut {
                     bias: std::ptr::null(),
                     c: self
@@ -580,9 +582,14 @@ impl Run<'_> {
             let to = out.wrapping_offset(starts.fill(row, 1)[0]);
             let total = self.totals[at];
             let zero = args.zero_masked && (total.is_nan() || total == 0.0);
-            let sums = &self.sums[at * self.sum_step..][..args.v_dim];
-            for (j, &sum) in sums.iter().enumerate() {
-                let value = if zero { 0.0 } else { sum / total };
+            let sums = &mut self.sums[at * self.sum_step..][..args.v_dim];
+            // In place first: one loop over neighbours is vectorised.
+            if zero {
+                sums.fill(0.0)
+            } else {
+                sums.iter_mut().for_each(|sum| *sum /= total)
+            }
+            for (j, &value) in sums.iter().enumerate() {
                 // SAFETY: the element is inside the output, whose footprint was checked.
                 unsafe { *to.wrapping_offset(j.cast_signed().wrapping_mul(step)) = value };
             }

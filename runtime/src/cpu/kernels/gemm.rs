@@ -12,7 +12,7 @@ use super::panel::{TurnedPanel, pack_panel};
 use super::sparse::Sparse;
 use super::sparse_tile::SparseTile;
 use super::table::{GemmKernel, TileKernel};
-use super::tile::{GemmTile, MAX_ROWS, Taps, TileOut};
+use super::tile::{GemmTile, MAX_ROWS, Soon, Taps, TileOut};
 use super::{Block, KernelError, Part, Stage, balance, share};
 use crate::cpu::pack::PANEL;
 use std::ops::Range;
@@ -129,6 +129,10 @@ trait Tile {
 
     /// Takes `rows` of A next; `block` is the first of the block of rows.
     fn set_rows(&mut self, gemm: &Gemm<'_>, block: usize, rows: &Range<usize>);
+
+    /// Brings its share of the chunk of B at `next`, if that is not null, nearer: this is call `call` of `calls` on
+    /// the present chunk.
+    fn set_soon(&mut self, next: *const f32, call: usize, calls: usize);
 }
 
 impl Tile for GemmTile {
@@ -138,6 +142,13 @@ impl Tile for GemmTile {
 
     fn set_rows(&mut self, gemm: &Gemm<'_>, _block: usize, rows: &Range<usize>) {
         self.rows = gemm.rows.fill(rows.start, rows.len());
+    }
+
+    fn set_soon(&mut self, next: *const f32, call: usize, calls: usize) {
+        if !next.is_null() {
+            let elements = PANEL * self.depth * self.taps.count;
+            self.soon = Soon { at: next.wrapping_add(elements * call / calls), step: PANEL.div_ceil(calls) };
+        }
     }
 }
 
@@ -149,6 +160,8 @@ impl Tile for SparseTile {
     fn set_rows(&mut self, _gemm: &Gemm<'_>, block: usize, rows: &Range<usize>) {
         self.row = rows.start - block;
     }
+
+    fn set_soon(&mut self, _next: *const f32, _call: usize, _calls: usize) {}
 }
 
 /// A piece of the inner extent: whole taps, or a piece of one tap. For a sparse B `depth` is in groups, counted through
@@ -156,6 +169,15 @@ impl Tile for SparseTile {
 struct Chunk {
     taps: Range<usize>,
     depth: Range<usize>,
+}
+
+/// A chunk of a panel to be multiplied.
+struct Turn<'a> {
+    chunk: &'a Chunk,
+    accumulate: bool,
+    panel: usize,
+    /// The chunk and the panel after it, where known.
+    next: Option<(Chunk, usize)>,
 }
 
 impl Gemm<'_> {
@@ -314,10 +336,16 @@ impl Gemm<'_> {
                         unsafe { sparse.pack_rows(self, place.a, rows.clone(), chunk.depth.clone()) };
                     }
                     for panel in first..last {
-                        // SAFETY: the caller's promise; a block of rows and columns fits the stage.
-                        unsafe {
-                            self.panel(place, &chunk, index > 0, panel, (tiles, piece.clone()), &target)
+                        let next = match () {
+                            () if panel + 1 < last => Some((index, panel + 1)),
+                            () if index + 1 < chunks => Some((index + 1, first)),
+                            () if last < panels.end => Some((0, last)),
+                            () => (part + 1 < blocks).then_some((0, panels.start)),
                         };
+                        let next = next.map(|(index, panel)| (self.chunk(index, chunks), panel));
+                        let turn = Turn { chunk: &chunk, accumulate: index > 0, panel, next };
+                        // SAFETY: the caller's promise; a block of rows and columns fits the stage.
+                        unsafe { self.panel(place, &turn, (tiles, piece.clone()), &target) };
                     }
                 }
                 if let Some(stage) = &mut stage {
@@ -336,12 +364,11 @@ impl Gemm<'_> {
     unsafe fn panel(
         &self,
         place: &Place,
-        chunk: &Chunk,
-        accumulate: bool,
-        panel: usize,
+        turn: &Turn<'_>,
         (tiles, t): (usize, Range<usize>),
         target: &Target<'_>,
     ) {
+        let Turn { chunk, accumulate, panel, .. } = *turn;
         let first_col = panel * PANEL;
         let bias = self.bias.wrapping_add(if self.bias.is_null() { 0 } else { place.bias + first_col });
         let c = target.base.wrapping_add(first_col - target.first[1]);
@@ -350,8 +377,9 @@ impl Gemm<'_> {
         unsafe {
             if let Operand::Sparse(sparse) = &self.b {
                 let mut tile = sparse.panel(place.panels + panel, self.taps.count, &chunk.depth, out);
-                return self.tiles(&mut tile, &sparse.kernel, panel, (tiles, t), target);
+                return self.tiles(&mut tile, &sparse.kernel, (panel, std::ptr::null()), (tiles, t), target);
             }
+            let next = turn.next.as_ref().map(|(chunk, panel)| self.packed(place, chunk, *panel));
             let (b, b_step) = self.panel_of_b(place, chunk, panel, t.len());
             let mut tile = GemmTile {
                 a: self
@@ -364,13 +392,15 @@ impl Gemm<'_> {
                 a_step: self.a_step,
                 b,
                 b_step,
+                soon: Soon::NONE,
                 out,
             };
-            self.tiles(&mut tile, &self.kernel, panel, (tiles, t), target);
+            let next = next.unwrap_or(std::ptr::null());
+            self.tiles(&mut tile, &self.kernel, (panel, next), (tiles, t), target);
         }
     }
 
-    /// Runs a kernel over the tiles `t` of a panel.
+    /// Runs a kernel over the tiles `t` of a panel, while what is read after it, if known, is brought nearer.
     ///
     /// # Safety
     /// As for [`Self::run`]; `tile` belongs to the panel.
@@ -378,22 +408,33 @@ impl Gemm<'_> {
         &self,
         tile: &mut T,
         kernel: &TileKernel<T>,
-        panel: usize,
+        (panel, next): (usize, *const f32),
         (tiles, t): (usize, Range<usize>),
         target: &Target<'_>,
     ) {
         let cols = PANEL.min(self.n - panel * PANEL);
         let block = share(self.m, tiles, t.start).start;
+        let calls = t.len() * cols.div_ceil(kernel.cols);
+        let mut call = 0;
         for index in t {
             let rows = share(self.m, tiles, index);
             tile.set_rows(self, block, &rows);
             tile.out().c_rows = target.rows.fill(rows.start - target.first[0], rows.len());
             for col in (0..cols).step_by(kernel.cols) {
                 (tile.out().col, tile.out().cols) = (col, kernel.cols.min(cols - col));
+                tile.set_soon(next, call, calls);
+                call += 1;
                 // SAFETY: the rows and columns are inside the problem; B's panel is 32 wide.
                 unsafe { kernel.tiles[rows.len() - 1](tile) };
             }
         }
+    }
+
+    /// Where a chunk of a panel of packed B starts; null if B is not packed.
+    fn packed(&self, place: &Place, chunk: &Chunk, panel: usize) -> *const f32 {
+        let Operand::Packed(data) = self.b else { return std::ptr::null() };
+        let above = (place.panels + panel) * self.taps.count * self.depth;
+        data.wrapping_add((above + chunk.taps.start * self.depth + chunk.depth.start) * PANEL)
     }
 
     /// The start and the row distance of a chunk of a panel of B, packed into the scratch where it has to be.
@@ -409,10 +450,7 @@ impl Gemm<'_> {
     ) -> (*const f32, isize) {
         let first = chunk.taps.start * self.depth + chunk.depth.start;
         match self.b {
-            Operand::Packed(data) => {
-                let above = (place.panels + panel) * self.taps.count * self.depth + first;
-                (data.wrapping_add(above * PANEL), PANEL.cast_signed())
-            }
+            Operand::Packed(_) => (self.packed(place, chunk, panel), PANEL.cast_signed()),
             // Read without being unpacked.
             Operand::Sparse(_) => (std::ptr::null(), 0),
             Operand::Strided { data, row, col, scratch } => {

@@ -51,6 +51,8 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn pow2(n: Self::V) -> Self::V;
     /// Hints that `p` is read soon; `p` may be any address.
     unsafe fn prefetch(p: *const f32);
+    /// Hints that `p` is read later, but not at once; `p` may be any address.
+    unsafe fn prefetch_far(p: *const f32);
     /// Transposes 8 x 8 elements: `dst[i * dst_step + j] = src[j * src_step + i]`.
     unsafe fn transpose8(src: *const f32, src_step: isize, dst: *mut f32, dst_step: usize);
     /// `LANES` words from `p`.
@@ -162,6 +164,9 @@ impl Simd for Scalar {
 
     #[inline(always)]
     unsafe fn prefetch(_p: *const f32) {}
+
+    #[inline(always)]
+    unsafe fn prefetch_far(_p: *const f32) {}
 
     #[inline(always)]
     unsafe fn transpose8(src: *const f32, src_step: isize, dst: *mut f32, dst_step: usize) {

@@ -5,11 +5,12 @@ use crate::cpu::pack::PANEL;
 use crate::cpu::shared::SharedMut;
 use std::ops::Range;
 
-/// Elements of a stage, whatever the sizes: 132 KB stay in the second-level cache beside a block of A.
-pub const STAGE: usize = 64 * (COLS + PAD);
+/// Elements of a stage, whatever the sizes: 132 KB stay in the second-level cache beside a block of A. Its rows are many,
+/// because every block of rows reads all of B again.
+pub const STAGE: usize = 192 * (COLS + PAD);
 
 /// Most columns of a block.
-const COLS: usize = 512;
+const COLS: usize = 160;
 
 /// Keeps rows apart that would fall into one set of the first-level cache.
 const PAD: usize = 16;
@@ -41,7 +42,7 @@ impl Stage<'_> {
     /// The distance of rows in a stage for a result of `columns` columns (those of one group of a convolution). Narrow
     /// rows touch each other, so that blocks of them are contiguous.
     pub fn step(columns: usize) -> usize {
-        if columns <= COLS / 2 { columns.max(1) } else { columns.min(COLS) + PAD }
+        if columns <= COLS { columns.max(1) } else { columns.min(COLS) + PAD }
     }
 
     /// Rows that fit.

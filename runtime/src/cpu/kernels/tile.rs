@@ -60,7 +60,21 @@ pub struct GemmTile {
     pub(crate) a_step: isize,
     pub(crate) b: *const f32,
     pub(crate) b_step: isize,
+    /// What later tiles read, to be brought nearer.
+    pub(crate) soon: Soon,
     pub(crate) out: TileOut,
+}
+
+/// Memory that is read soon: from `at` on, `step` elements further at every step of `k`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Soon {
+    pub at: *const f32,
+    pub step: usize,
+}
+
+impl Soon {
+    /// Nothing.
+    pub(crate) const NONE: Self = Self { at: std::ptr::null(), step: 0 };
 }
 
 /// What the sums of a tile start from, and where they go.
@@ -149,19 +163,20 @@ pub(crate) unsafe fn gemm_tile<S: Simd, const MR: usize, const NV: usize>(t: &Ge
         let mut acc = t.out.start::<S, MR, NV>();
         let mut b = t.b.wrapping_add(t.out.col);
         let mut cursor = t.taps.cursor();
+        let mut soon = t.soon.at;
         for _ in 0..t.taps.count {
             let mut rows = [t.a; MR];
             for (r, row) in rows.iter_mut().enumerate() {
                 *row = t.a.wrapping_offset(t.rows[r].wrapping_add(cursor.0));
             }
-            b = gemm_run::<S, MR, NV>(t, &rows, b, &mut acc);
+            (b, soon) = gemm_run::<S, MR, NV>(t, &rows, (b, soon), &mut acc);
             cursor = t.taps.advance(cursor);
         }
         t.out.finish::<S, MR, NV>(&acc);
     }
 }
 
-/// The inner loop over one tap; returns where B goes on.
+/// The inner loop over one tap; returns where B, and what is read soon, go on.
 ///
 /// # Safety
 /// As for [`gemm_tile`], with `rows` the rows' first elements.
@@ -169,14 +184,16 @@ pub(crate) unsafe fn gemm_tile<S: Simd, const MR: usize, const NV: usize>(t: &Ge
 unsafe fn gemm_run<S: Simd, const MR: usize, const NV: usize>(
     t: &GemmTile,
     rows: &[*const f32; MR],
-    mut b: *const f32,
+    (mut b, mut soon): (*const f32, *const f32),
     acc: &mut [[S::V; NV]; MR],
-) -> *const f32 {
+) -> (*const f32, *const f32) {
     let mut i: isize = 0;
     for _ in 0..t.depth {
         // SAFETY: element `i` of each row and a full row of B are valid by the caller's promise; prefetching any
         // address is harmless.
         unsafe {
+            S::prefetch_far(soon);
+            soon = soon.wrapping_add(t.soon.step);
             for line in 0..(NV * S::LANES).div_ceil(16) {
                 S::prefetch(
                     b.wrapping_offset(t.b_step.wrapping_mul(if MR < NV { AHEAD_LOW } else { AHEAD }))
@@ -211,7 +228,7 @@ unsafe fn gemm_run<S: Simd, const MR: usize, const NV: usize>(
         i = i.wrapping_add(t.a_step);
         b = b.wrapping_offset(t.b_step);
     }
-    b
+    (b, soon)
 }
 
 #[derive(Clone, Copy)]
