@@ -353,7 +353,7 @@ pub struct Target<'a> {
     pub code: Option<&'a CodeCache>,
 }
 
-/// How the loop nests of a plan are run.
+/// How the loop nests of a plan are run, epilogues among them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LoopCounts {
     /// By machine code.
@@ -367,6 +367,7 @@ pub struct Plan {
     sizes: Sizes,
     memory: MemoryPlan,
     steps: Vec<PlannedStep>,
+    loops: LoopCounts,
     scratch_bytes: usize,
     output_dims: Vec<Vec<usize>>,
 }
@@ -408,10 +409,14 @@ impl Plan {
             steps.push(PlannedStep { call, parts, scratch });
         }
         if let Some(code) = code {
-            compile_loops(steps.iter_mut().filter_map(|step| step.call.nest()), code, TileIsa::from(isa));
+            compile_loops(steps.iter_mut().flat_map(|step| step.call.nests()), code, TileIsa::from(isa));
+        }
+        let mut loops = LoopCounts::default();
+        for nest in steps.iter_mut().flat_map(|step| step.call.nests()) {
+            *(if nest.is_compiled() { &mut loops.compiled } else { &mut loops.interpreted }) += 1;
         }
         let output_dims = program.outputs.iter().map(|port| sizes.dims(port.value).to_vec()).collect();
-        Ok(Self { sizes, memory, steps, scratch_bytes, output_dims })
+        Ok(Self { sizes, memory, steps, loops, scratch_bytes, output_dims })
     }
 
     /// Concrete sizes of all values.
@@ -436,11 +441,7 @@ impl Plan {
 
     /// How many of its loop nests are compiled.
     pub fn loops(&self) -> LoopCounts {
-        let mut counts = LoopCounts::default();
-        for compiled in self.steps.iter().filter_map(|step| step.call.is_compiled()) {
-            *(if compiled { &mut counts.compiled } else { &mut counts.interpreted }) += 1;
-        }
-        counts
+        self.loops
     }
 
     /// Scratch bytes of all workers together.

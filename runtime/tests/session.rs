@@ -52,6 +52,18 @@ fn results_are_those_of_the_naive_program() {
 }
 
 #[test]
+fn steps_are_reported_in_order() {
+    let mut session = session(2, 4);
+    let tensors = inputs(5, &[1, 3], 2);
+    let mut outputs = session.run_alloc(&refs(&tensors)).unwrap();
+    let mut done = Vec::new();
+    let mut written: Vec<_> = outputs.iter_mut().map(HostTensor::as_mut).collect();
+    session.run_observed(&refs(&tensors), &mut written, &mut |step| done.push(step)).unwrap();
+    assert_eq!(done, (0..session.engine().program().steps.len()).collect::<Vec<_>>());
+    assert!(done.len() > 1);
+}
+
+#[test]
 fn engines_are_shared_between_threads() {
     let engine = common::engine(common::engine_bytes(common::rows_program));
     std::thread::scope(|scope| {

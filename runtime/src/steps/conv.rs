@@ -11,6 +11,7 @@ use crate::cpu::sparse::SparseMatrix;
 use crate::error::RunError;
 use crate::memory::Memory;
 use crate::program::{Step, StepKind, ValueId};
+use crate::tile::TilePlan;
 
 struct Conv {
     step: String,
@@ -121,6 +122,10 @@ impl Call for Conv {
 
     fn parts(&self, max: usize) -> usize {
         workers_for(self.flops, max)
+    }
+
+    fn nests(&mut self) -> Vec<&mut TilePlan> {
+        self.epilogue.iter_mut().map(Epilogue::nest).collect()
     }
 
     fn scratch_bytes(&self) -> usize {

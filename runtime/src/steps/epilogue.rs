@@ -8,7 +8,7 @@ use crate::error::RunError;
 use crate::memory::Memory;
 use crate::program::{self, Step, ValueId};
 use crate::tile::exec::{ConcreteAccess, Rows, TileIsa, WindowPlan, Windows};
-use crate::tile::{Instr, SharedBytes, TileProgram};
+use crate::tile::{Instr, SharedBytes, TilePlan, TileProgram};
 
 /// Bytes of scratch that an epilogue needs.
 pub(super) const STAGE_BYTES: usize = STAGE * size_of::<f32>();
@@ -67,6 +67,11 @@ impl Epilogue {
         let plan = WindowPlan::new(program, nest, (&reads, &lens), (&write, cx.len(step, out)?))
             .map_err(|e| footprint(step, format!("epilogue: {e}")))?;
         Ok(Some(Self { plan, isa: TileIsa::from(cx.isa), args: args.to_vec(), out, step: row_step }))
+    }
+
+    /// Its loops.
+    pub(super) fn nest(&mut self) -> &mut TilePlan {
+        self.plan.nest()
     }
 
     /// Runs a kernel with a stage in `scratch` and the epilogue behind it.

@@ -13,6 +13,7 @@ use crate::cpu::sparse::SparseMatrix;
 use crate::error::RunError;
 use crate::memory::Memory;
 use crate::program::{Step, StepKind, ValueId};
+use crate::tile::TilePlan;
 
 struct MatMul {
     step: String,
@@ -145,6 +146,10 @@ impl Call for MatMul {
 
     fn parts(&self, max: usize) -> usize {
         workers_for(self.flops() as usize, max)
+    }
+
+    fn nests(&mut self) -> Vec<&mut TilePlan> {
+        self.epilogue.iter_mut().map(Epilogue::nest).collect()
     }
 
     fn scratch_bytes(&self) -> usize {

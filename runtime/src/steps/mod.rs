@@ -47,14 +47,9 @@ pub trait Call: Send + Sync {
     /// Elementary operations of the step, within a small factor: what bounds its running time.
     fn work(&self) -> u64;
 
-    /// The loop nest that the step is, to be compiled.
-    fn nest(&mut self) -> Option<&mut TilePlan> {
-        None
-    }
-
-    /// Whether a loop nest is run by compiled code; `None` for other steps.
-    fn is_compiled(&self) -> Option<bool> {
-        None
+    /// The loop nests that the step runs, to be compiled: its own, or those of its epilogue.
+    fn nests(&mut self) -> Vec<&mut TilePlan> {
+        Vec::new()
     }
 
     /// Bytes of scratch memory that each worker needs.

@@ -92,12 +92,8 @@ impl Call for Tile {
         (self.points / POINTS_PER_WORKER + 1).min(max)
     }
 
-    fn nest(&mut self) -> Option<&mut TilePlan> {
-        Some(&mut self.plan)
-    }
-
-    fn is_compiled(&self) -> Option<bool> {
-        Some(self.plan.is_compiled())
+    fn nests(&mut self) -> Vec<&mut TilePlan> {
+        vec![&mut self.plan]
     }
 
     fn run(&self, mem: &Memory<'_>, part: usize, parts: usize, _: &mut [u8]) -> Result<(), RunError> {

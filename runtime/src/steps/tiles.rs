@@ -4,6 +4,7 @@ use super::{Call, PlanCx, footprint, tile};
 use crate::error::RunError;
 use crate::memory::Memory;
 use crate::program::{Access, Nest, Step, StepKind, ValueId};
+use crate::tile::TilePlan;
 
 /// The nests as steps of their own.
 ///
@@ -138,6 +139,10 @@ impl Call for Tiles {
     fn parts(&self, max: usize) -> usize {
         // One worker does the nests one after the other.
         if self.apart { self.nests.iter().map(|nest| nest.parts(max)).max().unwrap_or(1) } else { 1 }
+    }
+
+    fn nests(&mut self) -> Vec<&mut TilePlan> {
+        self.nests.iter_mut().flat_map(|nest| nest.nests()).collect()
     }
 
     fn run(&self, mem: &Memory<'_>, part: usize, parts: usize, scratch: &mut [u8]) -> Result<(), RunError> {

@@ -1,6 +1,7 @@
 //! Epilogues against the contraction followed by a loop.
 
 use super::{Build, Random, count, dense, float, isas, one_of, same, spread};
+use autoglm_runtime::cpu::Isa;
 use autoglm_runtime::cpu::pack::{ConvWeights, packed_conv_len, packed_gemm_len};
 use autoglm_runtime::program::{Access, Epilogue, StepKind, ValueId};
 use autoglm_runtime::tensor::HostTensor;
@@ -175,7 +176,9 @@ fn products_of_edge_shapes() {
 fn products_of_several_blocks_and_chunks() {
     let mut random = Random(12);
     // Several blocks of rows, of columns, and chunks of the inner extent, in every combination.
-    for shape in [[150, 40, 530], [5, 600, 1100], [1, 1030, 520], [200, 520, 64], [70, 700, 600]] {
+    for shape in
+        [[150, 40, 530], [5, 600, 1100], [1, 1030, 520], [200, 520, 64], [70, 700, 600], [400, 30, 161]]
+    {
         for packed in [false, true] {
             product(&mut random, &[], shape, packed, true);
         }
@@ -291,6 +294,20 @@ fn sum_after_product() -> Build {
     build
 }
 
+#[test]
+fn epilogues_are_compiled() {
+    if !Isa::Avx2.is_available() {
+        return;
+    }
+    let build = sum_after_product();
+    let inputs: Vec<_> = build.inputs.iter().map(HostTensor::as_ref).collect();
+    for (isa, want) in [(Isa::Scalar, (0, 1)), (Isa::Avx2, (1, 0))] {
+        let mut session = build.compiling(isa, 1);
+        let loops = session.plan(&inputs).unwrap().loops();
+        assert_eq!((loops.compiled, loops.interpreted), want, "{}", isa.name());
+    }
+}
+
 /// The refusal of the product after `edit`.
 #[track_caller]
 fn refused(edit: impl FnOnce(&mut Build, &mut Access, &mut Epilogue, &mut Access)) -> String {
@@ -304,7 +321,7 @@ fn refused(edit: impl FnOnce(&mut Build, &mut Access, &mut Epilogue, &mut Access
 
 #[test]
 fn accesses_that_leave_their_values_or_overlap_are_refused() {
-    assert!(sum_after_product().run(autoglm_runtime::cpu::Isa::Scalar, 1).is_ok());
+    assert!(sum_after_product().run(Isa::Scalar, 1).is_ok());
     let bound = refused(|build, _, e, _| e.reads[0] = build.access(1, &[6, 1]));
     assert!(bound.contains("read 1: it leaves its value"), "{bound}");
     refused(|build, _, e, _| e.reads[0].strides[0] = build.signed(-6));

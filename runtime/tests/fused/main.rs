@@ -14,6 +14,7 @@ mod sparse;
 mod strided;
 
 use autoglm_runtime::cpu::Isa;
+use autoglm_runtime::cpu::emit::Emitter;
 use autoglm_runtime::elem::ElemType;
 use autoglm_runtime::engine::{Engine, EngineWriter};
 use autoglm_runtime::error::RunError;
@@ -21,7 +22,9 @@ use autoglm_runtime::program::{Access, Program, Reg, ShapeOp, StepKind, Storage,
 use autoglm_runtime::session::{Session, SessionOptions};
 use autoglm_runtime::tensor::HostTensor;
 use autoglm_runtime::tile::TileProgram;
+use autoglm_runtime::tile::native::{CodeProvider, Declined, LoopSpec};
 pub(crate) use common::Random;
+use std::sync::Arc;
 
 /// A program of constant sizes under construction, with the tensors to run it on.
 #[derive(Clone, Default)]
@@ -105,10 +108,23 @@ impl Build {
         Session::new(self.engine(), options).unwrap()
     }
 
+    /// A session that compiles every loop that it can.
+    pub(crate) fn compiling(&self, isa: Isa, threads: usize) -> Session {
+        let code: Vec<Arc<dyn CodeProvider>> = vec![Arc::new(Always)];
+        let options = SessionOptions { threads, isa: Some(isa), code, ..SessionOptions::default() };
+        Session::new(self.engine(), options).unwrap()
+    }
+
+    /// The outputs with interpreted loops; requires compiled loops to give the same bits.
     pub(crate) fn run(&self, isa: Isa, threads: usize) -> Result<Vec<Vec<f32>>, RunError> {
         let inputs: Vec<_> = self.inputs.iter().map(HostTensor::as_ref).collect();
         let outputs = self.session(isa, threads).run_alloc(&inputs)?;
-        Ok(outputs.iter().map(|t| t.to_f32().unwrap()).collect())
+        let outputs: Vec<Vec<f32>> = outputs.iter().map(|t| t.to_f32().unwrap()).collect();
+        let compiled = self.compiling(isa, threads).run_alloc(&inputs)?;
+        for (compiled, want) in compiled.iter().zip(&outputs) {
+            same(&compiled.to_f32().unwrap(), want, &format!("compiled for {} x {threads}", isa.name()));
+        }
+        Ok(outputs)
     }
 
     /// Why a plan is refused.
@@ -117,6 +133,20 @@ impl Build {
         let error = self.run(Isa::Scalar, 1).unwrap_err();
         assert_eq!(error.code(), "E0608", "{error}");
         error.to_string()
+    }
+}
+
+/// The emitter for loops of any length.
+#[derive(Debug)]
+struct Always;
+
+impl CodeProvider for Always {
+    fn worth(&self, _: &LoopSpec) -> u64 {
+        0
+    }
+
+    fn compile(&self, spec: &LoopSpec) -> Result<Vec<u8>, Declined> {
+        Emitter.compile(spec)
     }
 }
 

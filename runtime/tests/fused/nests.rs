@@ -1,6 +1,7 @@
 //! Several loop nests as one step.
 
 use super::{Build, Random, isas};
+use autoglm_runtime::cpu::Isa;
 use autoglm_runtime::engine::{Engine, EngineWriter};
 use autoglm_runtime::program::{Nest, StepKind};
 use autoglm_runtime::tensor::HostTensor;
@@ -54,6 +55,19 @@ fn every_nest_writes_its_part() {
             }
         }
     }
+}
+
+#[test]
+fn nests_are_compiled() {
+    if !Isa::Avx2.is_available() {
+        return;
+    }
+    let build = side_by_side(40, (300, 3, 211), 303);
+    let inputs: Vec<_> = build.inputs.iter().map(HostTensor::as_ref).collect();
+    let mut session = build.compiling(Isa::Avx2, 1);
+    let loops = session.plan(&inputs).unwrap().loops();
+    // A copy stays one, and three columns are too few.
+    assert_eq!((loops.compiled, loops.interpreted), (1, 2));
 }
 
 #[test]

@@ -21,12 +21,7 @@ pub fn run(
     if plan.is_empty() {
         return Ok(());
     }
-    if plan.native.as_ref().is_some_and(|native| !native.is_for(isa)) {
-        return Err(TileError::Program("compiled for another instruction set"));
-    }
-    if !isa.is_supported() {
-        return Err(TileError::Program("this processor lacks the instruction set"));
-    }
+    plan.runs_with(isa)?;
     if part >= parts {
         return Err(TileError::Program("no such part"));
     }

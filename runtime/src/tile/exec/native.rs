@@ -6,7 +6,7 @@ use super::layout::{Access, Nest, Rect, View};
 use super::plan::{Kind, TilePlan};
 use super::{TileIsa, helpers::HELPERS};
 use crate::tile::native::{CodeCache, Declined, Frame, Function, LoopSpec, MAX_FOLDS, Operand, Step};
-use crate::tile::{Instr, Reduce};
+use crate::tile::{Instr, Reduce, TileError};
 use std::sync::Arc;
 
 /// Fewest columns that a vector loop is compiled for.
@@ -75,6 +75,18 @@ impl TilePlan {
             [&self.body.once, &self.body.rect, &self.body.block].into_iter().flatten().collect();
         ops.sort_by_key(|op| op.id);
         ops
+    }
+
+    /// Refuses an instruction set that this processor lacks, or that the loop was not compiled for.
+    pub(super) fn runs_with(&self, isa: TileIsa) -> Result<(), TileError> {
+        if self.native.as_ref().is_some_and(|native| native.isa != isa) {
+            return Err(TileError::Program("compiled for another instruction set"));
+        }
+        if isa.is_supported() {
+            Ok(())
+        } else {
+            Err(TileError::Program("this processor lacks the instruction set"))
+        }
     }
 
     /// Whether [`Self::compile`] succeeded.
@@ -180,12 +192,5 @@ impl Machine<'_> {
         // SAFETY: the plan's accesses are within their values at every row and column of the rectangle; the arrays have one
         // entry for each operand, loop dimension and fold; `run` has checked the instruction set.
         unsafe { native.function.call(&frame) };
-    }
-}
-
-impl Native {
-    /// Whether it may run with the instruction set `isa`.
-    pub(super) fn is_for(&self, isa: TileIsa) -> bool {
-        self.isa == isa
     }
 }

@@ -54,6 +54,11 @@ impl WindowPlan {
         let plan = TilePlan::of_rows(program, nest.dims, (&reads, &read_lens), (write, write_len))?;
         Ok(Self { plan, step, rows, cols })
     }
+
+    /// The loops, to be compiled.
+    pub fn nest(&mut self) -> &mut TilePlan {
+        &mut self.plan
+    }
 }
 
 /// A [`WindowPlan`] being run by one worker.
@@ -78,9 +83,7 @@ impl<'a> Windows<'a> {
         if plan.plan.is_empty() {
             return Ok(Self { plan, machine: None, staged, started: true });
         }
-        if !isa.is_supported() {
-            return Err(TileError::Program("this processor lacks the instruction set"));
-        }
+        plan.plan.runs_with(isa)?;
         let accesses = &plan.plan.reads;
         let fit = reads.len() == accesses.len()
             && accesses.iter().zip(reads).skip(1).all(|(a, r)| a.bytes <= r.len())
