@@ -8,6 +8,8 @@ pub(super) mod m32 {
     //! f32: `exp`, `erf`, `tanh`, `sigmoid`, `log` have no branches, so loops over them are vectorised; the others go
     //! through f64 and round once.
 
+    use crate::tile::native::coefficients::{ERF, ERF_END, ERF_SLOPE, ERF_SLOPE_LOW};
+
     /// 1.5 * 2^23: adding it rounds a small number to an integer held in the low bits.
     const MAGIC: f32 = 12_582_912.0;
     const LN2_HI: f32 = 0.693_359_4;
@@ -65,33 +67,16 @@ pub(super) mod m32 {
         (if x < 0.0 { e } else { 1.0 }) / (1.0 + e)
     }
 
+    /// `1 - e^q` with `q = ln(1 - erf(|x|))`, which `e^q - 1` keeps accurate near 0.
     #[inline(always)]
     pub(in crate::tile) fn erf(x: f32) -> f32 {
-        let a = x.abs();
-        // erf(x) / x over x^2 in [0, 0.9].
-        let z = a * a;
-        let p: f32 = 8.212_781e-5;
-        let p = p.mul_add(z, -8.105_055e-4);
-        let p = p.mul_add(z, 5.197_685e-3);
-        let p = p.mul_add(z, -2.685_804_2e-2);
-        let p = p.mul_add(z, 1.128_367_1e-1);
-        let p = p.mul_add(z, -3.761_263_2e-1);
-        let p = p.mul_add(z, 1.283_791_6e-1);
-        let small = a.mul_add(p, a);
-        // ln(1 - erf(x)) over [0.92, 4].
-        let t = clamp(a, 0.9, 4.0);
-        let q: f32 = 1.643_569_6e-6;
-        let q = q.mul_add(t, -4.617_791_4e-5);
-        let q = q.mul_add(t, 5.977_435e-4);
-        let q = q.mul_add(t, -4.763_575_4e-3);
-        let q = q.mul_add(t, 2.643_101_8e-2);
-        let q = q.mul_add(t, -1.100_944_8e-1);
-        let q = q.mul_add(t, -6.318_145e-1);
-        let q = q.mul_add(t, -1.130_237_6);
-        let q = q.mul_add(t, 3.204_415_3e-4);
-        let large = 1.0 - exp(q);
-        let large = if a >= 4.0 { 1.0 } else { large };
-        (if a > 0.93 { large } else { small }).copysign(x)
+        let t = x.abs();
+        let t = if t > ERF_END { ERF_END } else { t };
+        let p = ERF[1..].iter().fold(ERF[0], |p, &c| p.mul_add(t, c));
+        let p = p.mul_add(t, ERF_SLOPE_LOW);
+        let (n, p) = reduce(t.mul_add(ERF_SLOPE, t * p));
+        let scale = power(n);
+        scale.mul_add(p, scale - 1.0).copysign(x)
     }
 
     #[inline(always)]

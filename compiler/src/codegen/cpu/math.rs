@@ -1,7 +1,9 @@
 //! The elementary functions of f32, operation by operation those of the interpreter, so that results have equal bits.
 
 use super::emit::Emitter;
-use autoglm_runtime::tile::native::coefficients::{ERF_LARGE, ERF_SMALL, LN2_HI, LN2_LO, LOG, MAGIC};
+use autoglm_runtime::tile::native::coefficients::{
+    ERF, ERF_END, ERF_SLOPE, ERF_SLOPE_LOW, LN2_HI, LN2_LO, LOG, MAGIC,
+};
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::types::{F32X4, I32, I32X4};
 use cranelift_codegen::ir::{InstBuilder, Value};
@@ -109,23 +111,20 @@ impl Emitter<'_> {
     }
 
     pub(super) fn erf(&mut self, x: Value) -> Value {
-        let a = self.abs(x);
-        let z = self.b.ins().fmul(a, a);
-        let p = self.horner(z, &ERF_SMALL);
-        let small = self.fma(a, p, a);
-        let t = self.clamp(a, 0.9, 4.0);
-        let q = self.horner(t, &ERF_LARGE);
-        let e = self.exp(q);
+        let (a, end) = (self.abs(x), self.f32s(ERF_END));
+        let t = self.below(end, a);
+        let p = self.horner(t, &ERF);
+        let low = self.f32s(ERF_SLOPE_LOW);
+        let p = self.fma(p, t, low);
+        let rest = self.b.ins().fmul(t, p);
+        let slope = self.f32s(ERF_SLOPE);
+        let q = self.fma(t, slope, rest);
+        let (n, p) = self.reduce(q);
+        let scale = self.power(n);
         let one = self.f32s(1.0);
-        let large = self.b.ins().fsub(one, e);
-        let four = self.f32s(4.0);
-        let beyond = self.b.ins().fcmp(FloatCC::GreaterThanOrEqual, a, four);
-        let one = self.f32s(1.0);
-        let large = self.choose(beyond, one, large);
-        let border = self.f32s(0.93);
-        let is_large = self.b.ins().fcmp(FloatCC::GreaterThan, a, border);
-        let magnitude = self.choose(is_large, large, small);
-        let magnitude = self.abs(magnitude);
+        let less = self.b.ins().fsub(scale, one);
+        let e = self.fma(scale, p, less);
+        let magnitude = self.abs(e);
         self.with_sign(magnitude, x)
     }
 

@@ -60,8 +60,8 @@ pub(super) enum Rm {
     Stack(usize),
     /// Where a general register points to.
     Base(Gpr, i8),
-    /// The sum of a general register and RAX.
-    Column(Gpr),
+    /// The sum of a general register, RAX and bytes.
+    Column(Gpr, i8),
     /// The constant of this number.
     Pool(usize),
 }
@@ -125,7 +125,7 @@ impl Assembler {
         immediate: Option<u8>,
     ) {
         let base = match rm {
-            Rm::Reg(r) | Rm::Base(r, _) | Rm::Column(r) => r,
+            Rm::Reg(r) | Rm::Base(r, _) | Rm::Column(r, _) => r,
             Rm::Stack(_) | Rm::Pool(_) => 0,
         };
         let inverted = |number: u8, bit: u8| if number < 8 { 1 << bit } else { 0 };
@@ -141,7 +141,7 @@ impl Assembler {
             }
             // Through a SIB byte, so that R12 needs no special case.
             Rm::Base(b, offset) => self.bytes(&[0x44 | reg, 0x20 | (b & 7), offset as u8]),
-            Rm::Column(b) => self.bytes(&[0x44 | reg, b & 7, 0]),
+            Rm::Column(b, offset) => self.bytes(&[0x44 | reg, b & 7, offset as u8]),
             Rm::Pool(constant) => {
                 self.bytes(&[0x05 | reg]);
                 let end = self.code.len() + 4 + usize::from(immediate.is_some());

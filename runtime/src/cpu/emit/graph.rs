@@ -34,8 +34,8 @@ pub(super) enum Rounding {
 pub(super) enum Op {
     /// The same bits in every element.
     Const(u32),
-    /// Neighbours of an operand that moves with the columns.
-    Load(usize),
+    /// Neighbours of an operand that moves with the columns: those of the vector of this number.
+    Load(usize, u8),
     /// An operand that stays, from its copy on the stack.
     Fixed(usize),
     /// An instruction of two operands.
@@ -51,21 +51,38 @@ pub(super) enum Op {
     ShiftLeft(Id, u8),
     /// Keeps the sign.
     ShiftRight(Id, u8),
-    Store(usize, Id),
+    Store(usize, u8, Id),
 }
 
 impl Op {
     /// What it reads.
     pub(super) fn operands(self) -> [Option<Id>; 3] {
         match self {
-            Self::Const(_) | Self::Load(_) | Self::Fixed(_) => [None; 3],
+            Self::Const(_) | Self::Load(..) | Self::Fixed(_) => [None; 3],
             Self::One(_, a)
             | Self::Round(_, a)
             | Self::ShiftLeft(a, _)
             | Self::ShiftRight(a, _)
-            | Self::Store(_, a) => [Some(a), None, None],
+            | Self::Store(_, _, a) => [Some(a), None, None],
             Self::Two(_, a, b) | Self::Compare(_, a, b) => [Some(a), Some(b), None],
             Self::Fma(a, b, c) | Self::Blend(a, b, c) => [Some(a), Some(b), Some(c)],
+        }
+    }
+
+    /// The same for the vector `vector`, whose results are `to`.
+    fn on(self, vector: u8, to: impl Fn(Id) -> Id) -> Self {
+        match self {
+            Self::Const(_) | Self::Fixed(_) => self,
+            Self::Load(operand, _) => Self::Load(operand, vector),
+            Self::Two(opcode, a, b) => Self::Two(opcode, to(a), to(b)),
+            Self::One(opcode, a) => Self::One(opcode, to(a)),
+            Self::Round(rounding, a) => Self::Round(rounding, to(a)),
+            Self::Compare(order, a, b) => Self::Compare(order, to(a), to(b)),
+            Self::Fma(a, b, c) => Self::Fma(to(a), to(b), to(c)),
+            Self::Blend(a, b, c) => Self::Blend(to(a), to(b), to(c)),
+            Self::ShiftLeft(a, places) => Self::ShiftLeft(to(a), places),
+            Self::ShiftRight(a, places) => Self::ShiftRight(to(a), places),
+            Self::Store(operand, _, a) => Self::Store(operand, vector, to(a)),
         }
     }
 }
@@ -88,6 +105,20 @@ impl Graph {
             self.known.insert(op, id);
         }
         id
+    }
+
+    /// The operations for `vectors` neighbouring vectors, in turn. A processor looks only so far ahead for an operation that
+    /// need not wait for the one before it; here the next one is always of another vector.
+    pub(super) fn side_by_side(&self, vectors: u8) -> Self {
+        let mut all = Self::default();
+        let mut ids: Vec<Vec<Id>> = vec![Vec::with_capacity(self.ops.len()); usize::from(vectors)];
+        for op in &self.ops {
+            for (vector, ids) in (0..vectors).zip(&mut ids) {
+                let id = all.push(op.on(vector, |id| ids[id]));
+                ids.push(id);
+            }
+        }
+        all
     }
 
     pub(super) fn bits(&mut self, bits: u32) -> Id {

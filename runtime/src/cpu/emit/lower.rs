@@ -69,7 +69,7 @@ impl Lowering<'_> {
                 let arg = usize::from(arg);
                 let op = match self.fixed.iter().position(|&f| f == arg) {
                     Some(slot) => Op::Fixed(slot),
-                    None if is_dense(&self.spec.reads, arg) => Op::Load(arg),
+                    None if is_dense(&self.spec.reads, arg) => Op::Load(arg, 0),
                     None => return Err(MALFORMED),
                 };
                 Value::Float(self.graph.push(op))
@@ -98,7 +98,7 @@ impl Lowering<'_> {
                     return Err(MALFORMED);
                 }
                 let src = self.float(src)?;
-                self.graph.push(Op::Store(self.spec.reads.len() + out, src));
+                self.graph.push(Op::Store(self.spec.reads.len() + out, 0, src));
                 Value::None
             }
         })

@@ -1,7 +1,7 @@
 //! The elementary functions, operation by operation those of the interpreter, so that results have equal bits.
 
 use super::graph::{Graph, Id, Order};
-use crate::tile::native::coefficients::{ERF_LARGE, ERF_SMALL, LN2_HI, LN2_LO, LOG, MAGIC};
+use crate::tile::native::coefficients::{ERF, ERF_END, ERF_SLOPE, ERF_SLOPE_LOW, LN2_HI, LN2_LO, LOG, MAGIC};
 
 impl Graph {
     fn horner(&mut self, x: Id, coefficients: &[f32]) -> Id {
@@ -79,20 +79,18 @@ impl Graph {
     }
 
     pub(super) fn erf(&mut self, x: Id) -> Id {
-        let a = self.abs(x);
-        let z = self.mul(a, a);
-        let p = self.horner(z, &ERF_SMALL);
-        let small = self.fma(a, p, a);
-        let t = self.clamp(a, 0.9, 4.0);
-        let q = self.horner(t, &ERF_LARGE);
-        let e = self.exp(q);
-        let (one, four, border) = (self.float(1.0), self.float(4.0), self.float(0.93));
-        let large = self.sub(one, e);
-        let beyond = self.compare(Order::GreaterOrEqual, a, four);
-        let large = self.blend(beyond, one, large);
-        let is_large = self.compare(Order::Greater, a, border);
-        let magnitude = self.blend(is_large, large, small);
-        let magnitude = self.abs(magnitude);
+        let (a, end) = (self.abs(x), self.float(ERF_END));
+        let t = self.below(end, a);
+        let p = self.horner(t, &ERF);
+        let (low, slope, one) = (self.float(ERF_SLOPE_LOW), self.float(ERF_SLOPE), self.float(1.0));
+        let p = self.fma(p, t, low);
+        let rest = self.mul(t, p);
+        let q = self.fma(t, slope, rest);
+        let (n, p) = self.reduce(q);
+        let scale = self.power(n);
+        let less = self.sub(scale, one);
+        let e = self.fma(scale, p, less);
+        let magnitude = self.abs(e);
         self.with_sign(magnitude, x)
     }
 

@@ -30,8 +30,11 @@ const MAX_SLOTS: usize = 96;
 /// Element-instructions, for each eight instructions of a body, whose interpretation costs what emitting them does.
 const WORTH: u64 = 1 << 20;
 
-/// Columns and bytes of a vector.
+/// Bytes of a vector.
 const BYTES: i32 = 32;
+
+/// Vectors that are worked on side by side.
+const VECTORS: u8 = 4;
 
 /// The emitter as a provider of compiled loops.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,20 +71,26 @@ fn compile(spec: &LoopSpec) -> Result<Vec<u8>, Declined> {
         return Err(Declined("too many operations"));
     }
     // Once for nothing, to learn how much of the stack it takes.
-    let mut nothing = Assembler::default();
-    let slots = Body::new(&mut nothing, &graph, &bases, fixed.len(), false).emit();
-    if slots > MAX_SLOTS {
+    let slots =
+        |graph: &Graph| Body::new(&mut Assembler::default(), graph, &bases, fixed.len(), false).emit();
+    let several = graph.side_by_side(VECTORS);
+    let (one, all) = (slots(&graph), slots(&several));
+    if one > MAX_SLOTS {
         return Err(Declined("too many results at once"));
     }
-    let mut function =
-        Function { asm: Assembler::default(), graph: &graph, bases: &bases, used: &used, fixed: &fixed };
+    let (several, slots) = if all > MAX_SLOTS { (None, one) } else { (Some(&several), all.max(one)) };
+    let (asm, graph) = (Assembler::default(), &graph);
+    let mut function = Function { asm, graph, several, bases: &bases, used: &used, fixed: &fixed };
     function.emit(slots);
     Ok(function.asm.finish())
 }
 
 struct Function<'a> {
     asm: Assembler,
+    /// The body for one vector.
     graph: &'a Graph,
+    /// The body for [`VECTORS`] vectors, unless it needs too much of the stack.
+    several: Option<&'a Graph>,
     /// The register of each operand's address.
     bases: &'a [Gpr],
     /// Operands that the loop touches.
@@ -125,18 +134,12 @@ impl Function<'_> {
             self.asm.vector(BROADCAST, 0, None, Rm::Base(self.bases[i], 0), None);
             self.asm.vector(STORE, 0, None, Rm::Stack(slot), None);
         }
-        let [full, rest, end] = [(); 3].map(|()| self.asm.label());
+        let end = self.asm.label();
         self.asm.zero(RAX);
-        self.asm.integer(0x89, RCX, RSI);
-        self.asm.immediate(5, RCX, BYTES);
-        self.asm.integer(0x39, RAX, RCX);
-        self.asm.jump(Jump::Greater, rest);
-        self.asm.bind(full);
-        self.body(false);
-        self.asm.immediate(0, RAX, BYTES);
-        self.asm.integer(0x39, RAX, RCX);
-        self.asm.jump(Jump::LessOrEqual, full);
-        self.asm.bind(rest);
+        if let Some(several) = self.several {
+            self.vectors(several, VECTORS);
+        }
+        self.vectors(self.graph, 1);
         self.asm.integer(0x39, RAX, RSI);
         self.asm.jump(Jump::GreaterOrEqual, end);
         // Eight words of ones and eight of zeros: read so many bytes before the zeros as the row has left.
@@ -145,11 +148,27 @@ impl Function<'_> {
         self.asm.integer(0x01, RCX, RAX);
         self.asm.integer(0x29, RCX, RSI);
         self.asm.vector(LOAD, registers::MASK, None, Rm::Base(RCX, BYTES as i8), None);
-        self.body(true);
+        self.body(self.graph, true);
         self.asm.bind(end);
     }
 
-    fn body(&mut self, masked: bool) {
-        Body::new(&mut self.asm, self.graph, self.bases, self.fixed.len(), masked).emit();
+    /// Runs `graph`, the body for `count` vectors, as long as the row has so many.
+    fn vectors(&mut self, graph: &Graph, count: u8) {
+        let [full, rest] = [(); 2].map(|()| self.asm.label());
+        let bytes = BYTES * i32::from(count);
+        self.asm.integer(0x89, RCX, RSI);
+        self.asm.immediate(5, RCX, bytes);
+        self.asm.integer(0x39, RAX, RCX);
+        self.asm.jump(Jump::Greater, rest);
+        self.asm.bind(full);
+        self.body(graph, false);
+        self.asm.immediate(0, RAX, bytes);
+        self.asm.integer(0x39, RAX, RCX);
+        self.asm.jump(Jump::LessOrEqual, full);
+        self.asm.bind(rest);
+    }
+
+    fn body(&mut self, graph: &Graph, masked: bool) {
+        Body::new(&mut self.asm, graph, self.bases, self.fixed.len(), masked).emit();
     }
 }

@@ -1,5 +1,6 @@
 //! Operations into instructions: every result gets a register, and the one that is needed last gives way.
 
+use super::BYTES;
 use super::asm::{
     Assembler, BLEND, FMA213, FMA231, Gpr, LOAD, MASKED_LOAD, MASKED_STORE, ROUND, Rm, SHIFT, STORE, Ymm,
 };
@@ -142,16 +143,16 @@ impl<'a> Body<'a> {
     fn one(&mut self, id: Id, op: Op) {
         match op {
             Op::Const(_) | Op::Fixed(_) => {}
-            Op::Load(operand) => {
-                let (register, from) = (self.result(id, &[]), Rm::Column(self.bases[operand]));
+            Op::Load(operand, vector) => {
+                let (register, from) = (self.result(id, &[]), self.column(operand, vector));
                 if self.masked {
                     self.asm.vector(MASKED_LOAD, register, Some(MASK), from, None);
                 } else {
                     self.asm.vector(LOAD, register, None, from, None);
                 }
             }
-            Op::Store(operand, value) => {
-                let (register, to) = (self.register(value, &[]), Rm::Column(self.bases[operand]));
+            Op::Store(operand, vector, value) => {
+                let (register, to) = (self.register(value, &[]), self.column(operand, vector));
                 if self.masked {
                     self.asm.vector(MASKED_STORE, register, Some(MASK), to, None);
                 } else {
@@ -178,6 +179,11 @@ impl<'a> Body<'a> {
                 self.asm.vector(BLEND, result, Some(otherwise), chosen, Some(mask << 4));
             }
         }
+    }
+
+    /// Where a vector of an operand is.
+    fn column(&self, operand: usize, vector: u8) -> Rm {
+        Rm::Column(self.bases[operand], BYTES as i8 * vector as i8)
     }
 
     fn binary(&mut self, id: Id, (opcode, immediate): (super::asm::Opcode, Option<u8>), a: Id, b: Id) {

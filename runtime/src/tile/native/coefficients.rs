@@ -8,28 +8,24 @@ pub const LN2_HI: f32 = 0.693_359_4;
 /// The rest of ln 2.
 pub const LN2_LO: f32 = -2.121_944_4e-4;
 
-/// `erf(x) / x - 1` over `x^2`, highest power first.
-pub const ERF_SMALL: [f32; 7] = [
-    8.212_781e-5,
-    -8.105_055e-4,
-    5.197_685e-3,
-    -2.685_804_2e-2,
-    1.128_367_1e-1,
-    -3.761_263_2e-1,
-    1.283_791_6e-1,
+/// `(ln(1 - erf(x)) / x - ERF_SLOPE) / x` over `x` in `[0, ERF_END]`, highest power first, without its last term.
+pub const ERF: [f32; 8] = [
+    9.256_443e-6,
+    -1.176_427_8e-4,
+    6.328_42e-4,
+    -1.667_036_2e-3,
+    1.604_041_3e-4,
+    1.915_306e-2,
+    -1.027_778_3e-1,
+    -6.366_194e-1,
 ];
-/// `ln(1 - erf(x))` over `x`, highest power first.
-pub const ERF_LARGE: [f32; 9] = [
-    1.643_569_6e-6,
-    -4.617_791_4e-5,
-    5.977_435e-4,
-    -4.763_575_4e-3,
-    2.643_101_8e-2,
-    -1.100_944_8e-1,
-    -6.318_145e-1,
-    -1.130_237_6,
-    3.204_415_3e-4,
-];
+/// The limit of `ln(1 - erf(x)) / x` at 0, `-2 / sqrt(pi)`, and what is left of it.
+pub const ERF_SLOPE: f32 = -std::f32::consts::FRAC_2_SQRT_PI;
+/// The low part of [`ERF_SLOPE`].
+pub const ERF_SLOPE_LOW: f32 = 5.412_079_7e-8;
+/// From here on `erf` rounds to 1.
+pub const ERF_END: f32 = 3.92;
+
 /// `(ln(1 + m) - m + m^2 / 2) / m^3` over `m`, highest power first.
 pub const LOG: [f32; 9] = [
     6.971_612e-2,
