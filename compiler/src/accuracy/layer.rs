@@ -20,7 +20,7 @@ pub(super) struct Calibrated {
     test: Mat<f64>,
     /// Their results, [s,n].
     results: Mat<f64>,
-    /// Variance of those, the mean over columns.
+    /// Variance of those: over all elements, about the mean of all.
     variance: f64,
 }
 
@@ -100,12 +100,28 @@ impl Calibrated {
     }
 }
 
-/// Mean over the columns of their variances.
+/// Variance over all elements, about the mean of all: what the figures of a run are divided by too.
 fn variance(y: MatRef<'_, f64>) -> f64 {
-    let rows = y.nrows().max(1) as f64;
-    let of = |j: usize| {
-        let mean = (0..y.nrows()).map(|i| y[(i, j)]).sum::<f64>() / rows;
-        (0..y.nrows()).map(|i| (y[(i, j)] - mean).powi(2)).sum::<f64>() / rows
-    };
-    (0..y.ncols()).map(of).sum::<f64>() / y.ncols().max(1) as f64
+    let elements = || (0..y.ncols()).flat_map(|j| (0..y.nrows()).map(move |i| y[(i, j)]));
+    let count = (y.nrows() * y.ncols()).max(1) as f64;
+    let mean = elements().sum::<f64>() / count;
+    elements().map(|x| (x - mean).powi(2)).sum::<f64>() / count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One input and two outputs far apart: columns of variance 1.25 and 5, elements of variance 28.125 about 5.
+    #[test]
+    fn errors_are_in_units_of_the_variance_of_all_elements() {
+        let weight = Matrix { k: 1, n: 2, data: vec![1.0, 2.0] };
+        let rows = Rows { k: 1, data: vec![-1.5, -0.5, 0.5, 1.5] };
+        let layer = Calibrated::new(&weight, Some(&[0.0, 10.0]), &rows);
+        // Results -1.5, -0.5, 0.5, 1.5 and 7, 9, 11, 13: squares 5 and 420 about zero, so 425 / 8 - 25.
+        assert_eq!(layer.variance, 28.125);
+        // Without the second column the squared error is 4 * (2.25 + 0.25 + 0.25 + 2.25) of 8 elements.
+        let error = layer.error(Mat::from_fn(1, 2, |_, j| [1.0, 0.0][j]).as_ref());
+        assert!((error.mse - 2.5 / 28.125).abs() < 1e-12, "{error:?}");
+    }
 }
