@@ -5,7 +5,7 @@
 mod compression;
 
 pub use compression::{
-    Alternative, CompressRequest, CompressedLayer, Compression, CompressionRound, Figures, WeightZeros,
+    Alternative, CompressRequest, CompressedLayer, Compression, CompressionRound, Figures, HeldOut, WeightZeros,
 };
 
 use crate::args::Isa;

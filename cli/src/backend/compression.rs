@@ -10,6 +10,8 @@ pub struct CompressRequest {
     pub gates: Gates,
     /// Where the calibration data is.
     pub calib: PathBuf,
+    /// Where the held-out data are, if there are such.
+    pub holdout: Option<PathBuf>,
     /// Whether layers may become products of lower rank.
     pub low_rank: bool,
     /// Whether weights may become sparse.
@@ -39,6 +41,19 @@ pub struct Compression {
     pub rounds: Vec<CompressionRound>,
     /// Layers in execution order.
     pub layers: Vec<CompressedLayer>,
+    /// What it keeps on held-out data, if there are such.
+    pub held_out: Option<HeldOut>,
+}
+
+/// What a compressed graph keeps on data that had no part in choosing it.
+#[derive(Clone, Debug, Default)]
+pub struct HeldOut {
+    /// Runs that it was measured on.
+    pub samples: u64,
+    /// What was measured.
+    pub measured: Figures,
+    /// Gates that do not hold there.
+    pub failures: Vec<String>,
 }
 
 /// How far a graph is from the exact one.
@@ -88,6 +103,8 @@ pub struct CompressedLayer {
     pub mse: f64,
     /// Cosine in the chosen graph.
     pub cosine: f64,
+    /// Both on held-out data, if there are such.
+    pub held_out: Option<(f64, f64)>,
 }
 
 /// What could take a layer's place.

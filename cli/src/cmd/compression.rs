@@ -1,6 +1,6 @@
 //! What a compression did, for the report of `compile`.
 
-use crate::backend::{Alternative, Compression, Figures, WeightZeros};
+use crate::backend::{Alternative, Compression, Figures, HeldOut, WeightZeros};
 use crate::error::escape;
 use crate::report::{Report, Table};
 use crate::stats::{format_bytes, format_duration};
@@ -18,11 +18,11 @@ pub(super) fn show(report: &mut Report, it: &Compression, text: bool) {
         return;
     }
     report.text(&format!("{}\n", layers(it)));
-    let m = &it.measured;
-    report.text(&format!(
-        "gates {}: layer.cosine {:.6}, layer.mse {:.6}, out.cosine {:.6}, out.worst {:.6}, out.top1 {:.4}, measured on {} samples\n",
-        it.gates, m.layer_cosine, m.layer_mse, m.out_cosine, m.out_worst, m.out_top1, it.samples
-    ));
+    report.text(&format!("gates {}: {}, measured on {} samples\n", it.gates, line(&it.measured), it.samples));
+    if let Some(held_out) = &it.held_out {
+        let samples = held_out.samples;
+        report.text(&format!("held out: {}, measured on {samples} samples\n", line(&held_out.measured)));
+    }
     report.text(&format!(
         "weights: {} -> {}, predicted: {} -> {} a run\n\n",
         format_bytes(it.bytes.0 as u64),
@@ -30,6 +30,13 @@ pub(super) fn show(report: &mut Report, it: &Compression, text: bool) {
         format_duration(nanoseconds(it.latency_ns.0)),
         format_duration(nanoseconds(it.latency_ns.1)),
     ));
+}
+
+fn line(m: &Figures) -> String {
+    format!(
+        "layer.cosine {:.6}, layer.mse {:.6}, out.cosine {:.6}, out.worst {:.6}, out.top1 {:.4}",
+        m.layer_cosine, m.layer_mse, m.out_cosine, m.out_worst, m.out_top1
+    )
 }
 
 fn nanoseconds(ns: f64) -> Duration {
@@ -99,14 +106,18 @@ fn as_json(it: &Compression) -> Value {
             let alternatives: Vec<Value> = l.alternatives.iter().map(alternative).collect();
             json!({
                 "name": l.name, "mse": l.mse, "cosine": l.cosine, "none": l.none, "alternatives": alternatives,
+                "held_out": l.held_out.map(|(mse, cosine)| json!({ "mse": mse, "cosine": cosine })),
             })
         })
         .collect();
+    let held_out = |h: &HeldOut| {
+        json!({ "samples": h.samples, "measured": figures(&h.measured), "failures": h.failures })
+    };
     json!({
         "gates": it.gates, "samples": it.samples, "measured": figures(&it.measured), "skipped": it.skipped,
         "latency_ns": { "exact": it.latency_ns.0, "chosen": it.latency_ns.1 },
         "bytes": { "exact": it.bytes.0, "chosen": it.bytes.1 },
-        "rounds": rounds, "layers": layers,
+        "rounds": rounds, "layers": layers, "held_out": it.held_out.as_ref().map(held_out),
     })
 }
 

@@ -35,7 +35,13 @@ impl Offered {
     }
 
     /// What became of the offers in a pick.
-    pub(super) fn report(&self, layer: &Layer, pick: &Picked, error: LayerError) -> LayerReport {
+    pub(super) fn report(
+        &self,
+        layer: &Layer,
+        pick: &Picked,
+        measured: LayerError,
+        held_out: Option<LayerError>,
+    ) -> LayerReport {
         let offer = |(id, offer): &(Option<u32>, Offer)| {
             let chosen = id.is_some_and(|id| pick.alternatives.binary_search(&id).is_ok());
             let open = (!chosen).then(|| "another graph is cheaper within the gates".to_owned());
@@ -45,7 +51,8 @@ impl Offered {
             name: layer.name.clone(),
             none: self.none.clone(),
             offers: self.offers.iter().map(offer).collect(),
-            measured: error,
+            measured,
+            held_out,
         }
     }
 }

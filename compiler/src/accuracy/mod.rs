@@ -6,6 +6,7 @@
 //! 4. The search orders graphs from the least error to the largest; sums of errors only steer.
 //! 5. The fastest graph is taken that keeps the gates when it is run on the samples beside the exact one: a bisection over
 //!    the ordered graphs, each measured, with the exact graph as the last resort.
+//! 6. What was taken is measured once more on data that had no part in this, if there are such.
 
 mod alternatives;
 mod gates;
@@ -19,12 +20,12 @@ mod run;
 
 pub use gates::{Gates, Measured};
 pub use layer::LayerError;
-pub use report::{AccuracyReport, LayerReport, Offer, Round};
+pub use report::{AccuracyReport, HeldOut, LayerReport, Offer, Round};
 
 use alternatives::Offered;
 use autoglm_ir::{Graph, Tensor, interp};
 use autoglm_passes as passes;
-use autoglm_passes::egraph::{Kind, Objective, Picked, Search, Started, Tap};
+use autoglm_passes::egraph::{Kind, Layer, Objective, Picked, Search, Started, Tap};
 use matrix::{Matrix, Rows, Window, floats};
 use measure::{Measurement, compare};
 use run::Runner;
@@ -40,6 +41,8 @@ pub struct Accuracy {
     pub gates: Gates,
     /// Runs on which it is measured; at least one.
     pub samples: Vec<Sample>,
+    /// Further runs on which the result is measured, and nothing decided; none if there are no such data.
+    pub held_out: Vec<Sample>,
     /// Whether layers may become two products through fewer columns.
     pub low_rank: bool,
     /// Whether weights may lose 2 of 4 elements.
@@ -85,7 +88,8 @@ pub(crate) fn optimise(
         Some(pick) => it.search.graph(pick)?,
         None => it.search.exact()?,
     };
-    let report = it.report(&picked)?;
+    let held_out = it.held_out(&picked)?;
+    let report = it.report(&picked, held_out)?;
     Ok((graph, it.search.explanation().clone(), report))
 }
 
@@ -215,7 +219,7 @@ impl Compression<'_> {
                 .into_iter()
                 .filter_map(|(wanted, kind)| wanted.then_some(kind))
                 .collect();
-        let taps: Vec<Tap> = (0..self.search.layers().len()).map(Tap::Output).collect();
+        let taps = self.taps();
         let mut exact = Runner::new(self.search.tapped(None, &taps)?, self.options)?;
         let equal = vec![LayerError { mse: 0.0, cosine: 1.0 }; taps.len()];
         let mut chosen = Chosen {
@@ -279,19 +283,45 @@ impl Compression<'_> {
         }
     }
 
-    fn report(&self, chosen: &Chosen) -> Result<AccuracyReport, String> {
+    /// What the chosen graph keeps on data that had no part in choosing it; none without such data.
+    fn held_out(&self, chosen: &Chosen) -> Result<Option<Measurement>, String> {
+        let samples = &self.accuracy.held_out;
+        if samples.is_empty() {
+            return Ok(None);
+        }
+        let taps = self.taps();
+        let mut exact = Runner::new(self.search.tapped(None, &taps)?, self.options)?;
+        let mut other = Runner::new(self.search.tapped(chosen.pick.as_ref(), &taps)?, self.options)?;
+        compare(&mut exact, &mut other, self.outputs, samples).map(Some).map_err(|e| format!("held-out data: {e}"))
+    }
+
+    /// The results of all layers.
+    fn taps(&self) -> Vec<Tap> {
+        (0..self.search.layers().len()).map(Tap::Output).collect()
+    }
+
+    fn report(&self, chosen: &Chosen, held_out: Option<Measurement>) -> Result<AccuracyReport, String> {
+        let gates = self.accuracy.gates;
         let exact = self.search.exact_pick()?;
         let pick = chosen.pick.as_ref().unwrap_or(&exact);
-        let layers = self.search.layers().iter().zip(&self.layers).zip(&chosen.measurement.layers);
+        let layer = |(i, (layer, offered)): (usize, (&Layer, &Offered))| {
+            let held_out = held_out.as_ref().map(|it| it.layers[i]);
+            offered.report(layer, pick, chosen.measurement.layers[i], held_out)
+        };
         Ok(AccuracyReport {
-            gates: self.accuracy.gates,
+            gates,
             samples: self.accuracy.samples.len(),
             measured: chosen.measurement.measured,
             skipped: None,
             latency: (exact.latency, pick.latency),
             bytes: (exact.bytes, pick.bytes),
             rounds: chosen.rounds.clone(),
-            layers: layers.map(|((layer, offered), error)| offered.report(layer, pick, *error)).collect(),
+            layers: self.search.layers().iter().zip(&self.layers).enumerate().map(layer).collect(),
+            held_out: held_out.map(|it| HeldOut {
+                samples: self.accuracy.held_out.len(),
+                measured: it.measured,
+                failures: gates.failures(&it.measured),
+            }),
         })
     }
 }

@@ -23,23 +23,29 @@ pub struct AccuracyReport {
     pub rounds: Vec<Round>,
     /// Layers in execution order.
     pub layers: Vec<LayerReport>,
+    /// What the chosen graph keeps on held-out data, if there are such.
+    pub held_out: Option<HeldOut>,
+}
+
+/// What a chosen graph keeps on data that had no part in choosing it.
+#[derive(Clone, Debug)]
+pub struct HeldOut {
+    /// Runs that the figures are of.
+    pub samples: usize,
+    /// What was measured.
+    pub measured: Measured,
+    /// Gates, as they were asked for, that do not hold there.
+    pub failures: Vec<String>,
 }
 
 impl AccuracyReport {
     /// What an engine says of itself: gates, figures, and of how many samples they are.
-    pub(crate) fn facts(&self) -> impl Iterator<Item = (String, String)> + use<> {
-        let m = &self.measured;
-        [
-            ("accuracy.gates", self.gates.to_string()),
-            ("accuracy.samples", self.samples.to_string()),
-            ("accuracy.layer.cosine", format!("{:.6}", m.layer_cosine)),
-            ("accuracy.layer.mse", format!("{:.6}", m.layer_mse)),
-            ("accuracy.out.cosine", format!("{:.6}", m.out_cosine)),
-            ("accuracy.out.worst", format!("{:.6}", m.out_worst)),
-            ("accuracy.out.top1", format!("{:.6}", m.out_top1)),
-        ]
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
+    pub(crate) fn facts(&self) -> Vec<(String, String)> {
+        let held_out = self.held_out.iter().flat_map(|it| figures("accuracy.held_out", it.samples, &it.measured));
+        std::iter::once(("accuracy.gates".to_owned(), self.gates.to_string()))
+            .chain(figures("accuracy", self.samples, &self.measured))
+            .chain(held_out)
+            .collect()
     }
 
     /// Of a model that is left as it is.
@@ -53,8 +59,23 @@ impl AccuracyReport {
             bytes: (0.0, 0.0),
             rounds: Vec::new(),
             layers: Vec::new(),
+            held_out: None,
         }
     }
+}
+
+/// What was measured, under names that begin with `of`.
+fn figures(of: &str, samples: usize, m: &Measured) -> Vec<(String, String)> {
+    let figure = |(name, value): (&str, f64)| (format!("{of}.{name}"), format!("{value:.6}"));
+    let all = [
+        ("layer.cosine", m.layer_cosine),
+        ("layer.mse", m.layer_mse),
+        ("out.cosine", m.out_cosine),
+        ("out.worst", m.out_worst),
+        ("out.top1", m.out_top1),
+    ];
+    let samples = (format!("{of}.samples"), samples.to_string());
+    std::iter::once(samples).chain(all.into_iter().map(figure)).collect()
 }
 
 /// A graph that was measured.
@@ -85,6 +106,8 @@ pub struct LayerReport {
     pub offers: Vec<Offer>,
     /// How far its results are from the exact ones in the chosen graph, errors of the layers before it included.
     pub measured: LayerError,
+    /// The same on held-out data, if there are such.
+    pub held_out: Option<LayerError>,
 }
 
 /// An alternative of a layer.
