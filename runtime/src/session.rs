@@ -146,6 +146,17 @@ impl Session {
     /// Runs the engine. Inputs and outputs are in the engine's order, and are used where they are. If this fails,
     /// outputs may have been written in part.
     pub fn run(&mut self, inputs: &[TensorRef<'_>], outputs: &mut [TensorMut<'_>]) -> Result<(), RunError> {
+        self.run_observed(inputs, outputs, |_| {})
+    }
+
+    /// [`Session::run`], which calls `done` after every step with the step's place in the program, when all threads are done
+    /// with it.
+    pub fn run_observed(
+        &mut self,
+        inputs: &[TensorRef<'_>],
+        outputs: &mut [TensorMut<'_>],
+        done: impl FnMut(usize),
+    ) -> Result<(), RunError> {
         let at = self.find_plan(inputs)?;
         let plan = self.plans.get(at)?;
         check_outputs(&self.engine.program().outputs, &self.engine, plan, outputs)?;
@@ -162,7 +173,7 @@ impl Session {
         // for inputs and weights, exclusive for outputs and arena; all are initialised.
         let memory = unsafe { Memory::new(&plan.memory().places, &self.bases) };
         self.pool.hold();
-        let result = run_steps(&mut self.pool, plan, &memory, &mut self.scratch);
+        let result = run_steps(&mut self.pool, plan, &memory, &mut self.scratch, done);
         self.pool.relax();
         result
     }
@@ -223,10 +234,11 @@ fn run_steps(
     plan: &Plan,
     memory: &Memory<'_>,
     scratch: &mut AlignedBuf,
+    mut done: impl FnMut(usize),
 ) -> Result<(), RunError> {
     let scratch = Scratch { base: scratch.as_mut_ptr(), len: scratch.len() };
     let failure: Mutex<Option<(usize, RunError)>> = Mutex::new(None);
-    for step in plan.steps() {
+    for (place, step) in plan.steps().iter().enumerate() {
         pool.run_parts(step.parts, |part, parts| {
             // SAFETY: each part runs on one worker at a time, and parts get disjoint ranges.
             let scratch = unsafe { scratch.part(part, step.scratch) };
@@ -240,6 +252,7 @@ fn run_steps(
         if let Some((_, error)) = failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(error);
         }
+        done(place);
     }
     Ok(())
 }

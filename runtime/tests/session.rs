@@ -9,7 +9,7 @@ use autoglm_runtime::error::RunError;
 use autoglm_runtime::program::{Access, Cond, Guard, Program, ShapeOp, ShapeProgram, StepKind, Storage};
 use autoglm_runtime::session::{Session, SessionOptions};
 use autoglm_runtime::shape::evaluate;
-use autoglm_runtime::tensor::{HostTensor, TensorRef};
+use autoglm_runtime::tensor::{HostTensor, TensorMut, TensorRef};
 use autoglm_runtime::tile::{Instr, TileProgram};
 use common::{port, step, value};
 
@@ -48,6 +48,27 @@ fn results_are_those_of_the_naive_program() {
             assert_eq!(outputs[2].dims, [idx.len(), 4]);
             assert_eq!(outputs[2].to_f32().unwrap(), w);
         }
+    }
+}
+
+#[test]
+fn steps_are_seen_in_order_when_they_are_done() {
+    for threads in [1, 3] {
+        let mut session = session(threads, 4);
+        let tensors = inputs(3, &[2, 0], 9);
+        let expected = session.run_alloc(&refs(&tensors)).unwrap();
+        let steps = session.engine().program().steps.len();
+        let shape = |t: &HostTensor| HostTensor::zeros(t.elem, &t.dims).unwrap();
+        let mut found: Vec<HostTensor> = expected.iter().map(shape).collect();
+        let mut seen = Vec::new();
+        let mut outputs: Vec<TensorMut<'_>> = found.iter_mut().map(HostTensor::as_mut).collect();
+        session.run_observed(&refs(&tensors), &mut outputs, |step| seen.push(step)).unwrap();
+        assert_eq!(seen, (0..steps).collect::<Vec<_>>());
+        assert!(steps > 1 && found.iter().zip(&expected).all(|(a, b)| *a.bytes == *b.bytes));
+        // A run that fails has done no steps.
+        let wrong = inputs(3, &[7, 0], 9);
+        let mut outputs: Vec<TensorMut<'_>> = found.iter_mut().map(HostTensor::as_mut).collect();
+        assert!(session.run_observed(&refs(&wrong), &mut outputs, |_| panic!("done")).is_err());
     }
 }
 
