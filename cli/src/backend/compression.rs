@@ -84,6 +84,8 @@ pub struct CompressionRound {
     pub latency_ns: f64,
     /// Bytes of weights.
     pub bytes: f64,
+    /// Ids of the alternatives in it.
+    pub alternatives: Vec<u32>,
     /// What was measured.
     pub measured: Figures,
     /// Gates that did not hold.
@@ -97,6 +99,8 @@ pub struct CompressedLayer {
     pub name: String,
     /// Why there was nothing to choose from, if so.
     pub none: Option<String>,
+    /// Predicted nanoseconds of the exact layer.
+    pub latency_ns: f64,
     /// What there was.
     pub alternatives: Vec<Alternative>,
     /// Mean squared error in the chosen graph, in units of the variance.
@@ -110,6 +114,8 @@ pub struct CompressedLayer {
 /// What could take a layer's place.
 #[derive(Clone, Debug, Default)]
 pub struct Alternative {
+    /// Its number among those of all layers; none if it could not be chosen.
+    pub id: Option<u32>,
     /// `rank 64`, `2:4`.
     pub name: String,
     /// `low-rank` or `sparse`.
@@ -120,8 +126,21 @@ pub struct Alternative {
     pub mse: f64,
     /// Cosine of this layer alone.
     pub cosine: f64,
+    /// What the search expects of it; none if it could not be chosen.
+    pub estimate: Option<Estimate>,
     /// Why it is not in the engine; none if it is.
     pub refused: Option<String>,
+}
+
+/// What the search expects of an alternative in its layer's place.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Estimate {
+    /// Nanoseconds of a run that it saves.
+    pub saves_ns: f64,
+    /// Bytes of weights that it saves.
+    pub saves_bytes: f64,
+    /// What it adds to the error of a graph.
+    pub error: f64,
 }
 
 /// The zeros of a weight.

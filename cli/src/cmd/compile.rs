@@ -31,7 +31,8 @@ pub(super) fn run(ctx: &mut Ctx<'_>, args: &CompileArgs) -> Result<Report, CliEr
         optimiser::show(&mut report, optimised, args.explain_fusion, args.emit.is_none());
     }
     if let Some(compression) = &compiled.compression {
-        compression::show(&mut report, compression, args.emit.is_none());
+        let times = compression::time(ctx, &request(args), compression)?;
+        compression::show(&mut report, compression, times.as_ref(), args.emit.is_none());
     }
     if args.compress.sparsity == Sparsity::Check {
         compression::show_zeros(&mut report, &compiled.zeros, args.emit.is_none());
@@ -70,7 +71,8 @@ pub(super) fn run(ctx: &mut Ctx<'_>, args: &CompileArgs) -> Result<Report, CliEr
     }
     let held_out = compiled.compression.as_ref().and_then(|it| it.held_out.as_ref());
     let failed = held_out.into_iter().flat_map(|it| &it.failures);
-    let failed = failed.map(|why| CliError::new(codes::HELD_OUT, Exit::Accuracy, format!("on held-out data {why}")));
+    let failed =
+        failed.map(|why| CliError::new(codes::HELD_OUT, Exit::Accuracy, format!("on held-out data {why}")));
     if let Some(error) = CliError::all(failed.collect()) {
         report.fail(error);
     }

@@ -2,7 +2,7 @@
 
 use super::{elem, signature};
 use crate::backend::{
-    Alternative, CompressRequest, CompressedLayer, Compression, CompressionRound, Figures, HeldOut,
+    Alternative, CompressRequest, CompressedLayer, Compression, CompressionRound, Estimate, Figures, HeldOut,
     WeightZeros,
 };
 use crate::calib;
@@ -82,20 +82,24 @@ pub(super) fn compression(it: &AccuracyReport) -> Compression {
         error: r.error,
         latency_ns: r.latency,
         bytes: r.bytes,
+        alternatives: r.alternatives.clone(),
         measured: figures(&r.measured),
         failures: r.failures.clone(),
     };
     let alternative = |o: &autoglm_compiler::accuracy::Offer| Alternative {
+        id: o.id,
         name: o.name.clone(),
         kind: kind(o.kind),
         bytes: o.bytes as u64,
         mse: o.error.mse,
         cosine: o.error.cosine,
+        estimate: o.estimate.map(|e| Estimate { saves_ns: e.latency, saves_bytes: e.bytes, error: e.error }),
         refused: o.refused.clone(),
     };
     let layer = |l: &autoglm_compiler::accuracy::LayerReport| CompressedLayer {
         name: l.name.clone(),
         none: l.none.clone(),
+        latency_ns: l.latency,
         alternatives: l.offers.iter().map(alternative).collect(),
         mse: l.measured.mse,
         cosine: l.measured.cosine,

@@ -39,6 +39,22 @@ pub(crate) fn gates(_: &str) {
     // The engine says what it was measured to keep.
     let manifest = ok(&["inspect", &engine, "--show", "manifest"]);
     assert!(manifest.contains("accuracy.out.cosine") && manifest.contains(GATES), "{manifest}");
+    // Every layer says what it is expected to take and what it took, exactly and as chosen.
+    for layer in it["compression"]["layers"].as_array().unwrap() {
+        let measured = |what: &str| layer["measured_ns"][what].as_u64().unwrap();
+        assert!(measured("exact") > 0 && measured("chosen") > 0, "{layer}");
+        let predicted = layer["latency_ns"].as_f64().unwrap();
+        for alternative in layer["alternatives"].as_array().unwrap().iter().filter(|a| !a["id"].is_null()) {
+            assert!(alternative["estimate"]["saves"]["ns"].as_f64().unwrap() < predicted, "{alternative}");
+        }
+    }
+    let layers: u64 = it["compression"]["layers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|layer| layer["measured_ns"]["exact"].as_u64().unwrap())
+        .sum();
+    assert!(it["compression"]["measured_ns"]["exact"].as_u64().unwrap() >= layers / 2);
     // A layer that errs no more than a billionth of its variance is exact, and so is the engine.
     let (digits, calib) = (testdata("digits/digits.onnx"), testdata("digits/calib"));
     let tight = "layer.mse<=0.000000001";
@@ -101,7 +117,8 @@ pub(crate) fn held_out(_: &str) {
     // Calibration saw nothing of the kind: the gate fails, and the engine is there to be looked at.
     let stripes = folder.write("stripes.npz", stripes());
     let (digits, calib) = (testdata("digits/digits.onnx"), testdata("digits/calib"));
-    let line = ["compile", &digits, "-o", &engine, "--accuracy", GATES, "--calib", &calib, "--holdout", &stripes];
+    let line =
+        ["compile", &digits, "-o", &engine, "--accuracy", GATES, "--calib", &calib, "--holdout", &stripes];
     assert_eq!(failure(&line), (5, "E0945".into()));
     assert!(ok(&["inspect", &engine, "--show", "manifest"]).contains("accuracy.held_out.samples"));
     let without = ["compile", &digits, "-o", &engine, "--holdout", &unseen];

@@ -189,7 +189,7 @@ impl Compression<'_> {
     /// each layer alone. Where there are too many layers for that all weigh the same.
     fn weigh(&mut self) -> Result<(), String> {
         let open = |offered: &Offered| -> Vec<(u32, f64)> {
-            let usable = offered.offers.iter().filter_map(|(id, offer)| Some(((*id)?, offer.error.mse)));
+            let usable = offered.offers.iter().filter_map(|offer| Some((offer.id?, offer.error.mse)));
             usable.filter(|(_, error)| *error > 0.0).collect()
         };
         let layers: Vec<Vec<(u32, f64)>> = self.layers.iter().map(open).filter(|o| !o.is_empty()).collect();
@@ -261,6 +261,7 @@ impl Compression<'_> {
                 error: pick.error,
                 latency: pick.latency,
                 bytes: pick.bytes,
+                alternatives: pick.alternatives.clone(),
                 measured: measurement.measured,
                 failures,
             });
@@ -292,7 +293,9 @@ impl Compression<'_> {
         let taps = self.taps();
         let mut exact = Runner::new(self.search.tapped(None, &taps)?, self.options)?;
         let mut other = Runner::new(self.search.tapped(chosen.pick.as_ref(), &taps)?, self.options)?;
-        compare(&mut exact, &mut other, self.outputs, samples).map(Some).map_err(|e| format!("held-out data: {e}"))
+        compare(&mut exact, &mut other, self.outputs, samples)
+            .map(Some)
+            .map_err(|e| format!("held-out data: {e}"))
     }
 
     /// The results of all layers.
@@ -304,9 +307,10 @@ impl Compression<'_> {
         let gates = self.accuracy.gates;
         let exact = self.search.exact_pick()?;
         let pick = chosen.pick.as_ref().unwrap_or(&exact);
+        let (estimates, latencies) = (self.search.estimates()?, self.search.layer_latencies()?);
         let layer = |(i, (layer, offered)): (usize, (&Layer, &Offered))| {
             let held_out = held_out.as_ref().map(|it| it.layers[i]);
-            offered.report(layer, pick, chosen.measurement.layers[i], held_out)
+            offered.report((layer, latencies[i]), pick, &estimates, chosen.measurement.layers[i], held_out)
         };
         Ok(AccuracyReport {
             gates,

@@ -2,7 +2,7 @@
 
 use super::gates::{Gates, Measured};
 use super::layer::LayerError;
-use autoglm_passes::egraph::Kind;
+use autoglm_passes::egraph::{Estimate, Kind};
 
 /// What a compression did, and what it was measured to cost.
 #[derive(Clone, Debug)]
@@ -41,7 +41,8 @@ pub struct HeldOut {
 impl AccuracyReport {
     /// What an engine says of itself: gates, figures, and of how many samples they are.
     pub(crate) fn facts(&self) -> Vec<(String, String)> {
-        let held_out = self.held_out.iter().flat_map(|it| figures("accuracy.held_out", it.samples, &it.measured));
+        let held_out =
+            self.held_out.iter().flat_map(|it| figures("accuracy.held_out", it.samples, &it.measured));
         std::iter::once(("accuracy.gates".to_owned(), self.gates.to_string()))
             .chain(figures("accuracy", self.samples, &self.measured))
             .chain(held_out)
@@ -89,6 +90,8 @@ pub struct Round {
     pub latency: f64,
     /// Bytes of its weights.
     pub bytes: f64,
+    /// The alternatives in it, by their ids, ascending.
+    pub alternatives: Vec<u32>,
     /// What it kept.
     pub measured: Measured,
     /// Gates, tightened, that it did not keep.
@@ -102,6 +105,8 @@ pub struct LayerReport {
     pub name: String,
     /// Why there was nothing to choose from, if so.
     pub none: Option<String>,
+    /// Predicted nanoseconds of the exact layer.
+    pub latency: f64,
     /// What there was to choose from.
     pub offers: Vec<Offer>,
     /// How far its results are from the exact ones in the chosen graph, errors of the layers before it included.
@@ -113,6 +118,8 @@ pub struct LayerReport {
 /// An alternative of a layer.
 #[derive(Clone, Debug)]
 pub struct Offer {
+    /// Its number among the alternatives of all layers; none if the search was not offered it.
+    pub id: Option<u32>,
     /// Its kind.
     pub kind: Kind,
     /// `rank 96`, `2:4`.
@@ -121,6 +128,8 @@ pub struct Offer {
     pub bytes: usize,
     /// Its error on rows that it was not made for.
     pub error: LayerError,
+    /// What the search expects of it; none if it was not offered.
+    pub estimate: Option<Estimate>,
     /// Why it is not in the engine; none if it is.
     pub refused: Option<String>,
 }
