@@ -1,7 +1,7 @@
 //! Compression under a declared accuracy: lossy alternatives in the e-graph, chosen by cost, and proven on data.
 //!
 //! 1. The exact graph runs on the calibration samples, and what each layer reads is drawn from it ([`matrix`]).
-//! 2. Each layer gets alternatives, with the error that they have on rows that they were not made for ([`alternatives`]).
+//! 2. Each layer gets alternatives, with the error that they have on samples that they were not made for ([`alternatives`]).
 //! 3. Errors are weighed by what one alternative of each layer does to the outputs when it is measured alone.
 //! 4. The search orders graphs from the least error to the largest; sums of errors only steer.
 //! 5. The fastest graph is taken that keeps the gates when it is run on the samples beside the exact one: a bisection over
@@ -19,6 +19,7 @@ mod report;
 mod run;
 
 pub use gates::{Gates, Measured};
+use layer::HELD_BACK;
 pub use layer::LayerError;
 pub use report::{AccuracyReport, HeldOut, LayerReport, Offer, Round};
 
@@ -137,7 +138,14 @@ impl Compression<'_> {
         for (i, sample) in self.accuracy.samples.iter().enumerate() {
             let outputs = runner.run(sample).map_err(|e| format!("calibration sample {i}: {e}"))?;
             for (layer, x) in outputs[self.outputs..].iter().enumerate() {
-                self.draw(&weights, layer, x, most, &mut rows[layer]);
+                let rows = &mut rows[layer];
+                if self.held_back(i) {
+                    let mut held_back = Rows::default();
+                    self.draw(&weights, layer, x, most, &mut held_back);
+                    rows.held_back.append(&mut held_back.data);
+                } else {
+                    self.draw(&weights, layer, x, most, rows);
+                }
             }
         }
         drop(runner);
@@ -146,6 +154,11 @@ impl Compression<'_> {
             self.layers.push(offered);
         }
         Ok(())
+    }
+
+    /// Whether alternatives are not made for this sample, so that it tells how they do on others.
+    fn held_back(&self, sample: usize) -> bool {
+        self.accuracy.samples.len() >= HELD_BACK && sample % HELD_BACK == HELD_BACK - 1
     }
 
     fn draw(&self, graph: &Graph, layer: usize, x: &Tensor, most: usize, rows: &mut Rows) {
@@ -196,14 +209,19 @@ impl Compression<'_> {
         if layers.len() > WEIGHED_MAX {
             return Ok(());
         }
-        let samples = &self.accuracy.samples[..self.accuracy.samples.len().min(WEIGHING_SAMPLES)];
+        // Errors of offers are of samples that are held back, if any are.
+        let all = &self.accuracy.samples;
+        let apart: Vec<usize> = (0..all.len()).filter(|i| self.held_back(*i)).collect();
+        let apart = if apart.is_empty() { (0..all.len()).collect() } else { apart };
+        let samples: Vec<&Sample> = apart.iter().take(WEIGHING_SAMPLES).map(|i| &all[*i]).collect();
         let mut exact = Runner::new(self.search.exact()?, self.options)?;
         for mut offers in layers {
             offers.sort_by(|a, b| a.1.total_cmp(&b.1));
             let (id, error) = offers[offers.len() / 2];
             let mut alone = Runner::new(self.search.graph(&self.search.with(&[id])?)?, self.options)?;
-            let measured = compare(&mut exact, &mut alone, self.outputs, samples)?.measured;
-            let weight = measured.out_mse / error;
+            let measured =
+                compare(&mut exact, &mut alone, self.outputs, samples.iter().map(|s| (*s, false)))?;
+            let weight = measured.measured.out_mse / error;
             if weight.is_finite() {
                 offers.iter().for_each(|(id, error)| self.search.weigh(*id, weight * error));
             }
@@ -253,7 +271,7 @@ impl Compression<'_> {
             let middle = low + (high - low) / 2;
             let pick = &frontier[middle];
             let mut other = Runner::new(self.search.tapped(Some(pick), taps)?, self.options)?;
-            let measurement = compare(exact, &mut other, self.outputs, &self.accuracy.samples)?;
+            let measurement = self.compare(exact, &mut other)?;
             let failures = gates.failures(&measurement.measured);
             let holds = failures.is_empty();
             chosen.rounds.push(report::Round {
@@ -277,6 +295,14 @@ impl Compression<'_> {
         Ok(())
     }
 
+    /// How far a graph is from the exact one on the samples. Alternatives were made for most of them, and do worse on others:
+    /// the figures are the worse of those over all and of those over the samples that are held back.
+    fn compare(&self, exact: &mut Runner, other: &mut Runner) -> Result<Measurement, String> {
+        let samples = &self.accuracy.samples;
+        let held_back = |i: usize| self.held_back(i);
+        compare(exact, other, self.outputs, samples.iter().enumerate().map(|(i, s)| (s, held_back(i))))
+    }
+
     fn cost(&self, pick: &Picked) -> f64 {
         match self.accuracy.objective {
             Objective::Latency => pick.latency,
@@ -293,7 +319,8 @@ impl Compression<'_> {
         let taps = self.taps();
         let mut exact = Runner::new(self.search.tapped(None, &taps)?, self.options)?;
         let mut other = Runner::new(self.search.tapped(chosen.pick.as_ref(), &taps)?, self.options)?;
-        compare(&mut exact, &mut other, self.outputs, samples)
+        let all = samples.iter().map(|s| (s, false));
+        compare(&mut exact, &mut other, self.outputs, all)
             .map(Some)
             .map_err(|e| format!("held-out data: {e}"))
     }

@@ -25,6 +25,10 @@ fn nearly(rank: usize, off: f32) -> Vec<f32> {
 
 /// Two products, the first with a weight of about rank 16, the second with one of full rank.
 fn network() -> Graph {
+    network_of([nearly(16, 0.02), noise(4, K * K)])
+}
+
+fn network_of(weights: [Vec<f32>; 2]) -> Graph {
     let source = format!(
         "graph @g (%x: f32[N,{K}]) {{
           %w = const f32[{K},{K}] splat 0.5
@@ -36,7 +40,6 @@ fn network() -> Graph {
         }}"
     );
     let mut graph = parse(&source).unwrap_or_else(|e| panic!("{e:?}"));
-    let weights = [nearly(16, 0.02), noise(4, K * K)];
     for (constant, data) in graph.consts.iter_mut().zip(weights) {
         *constant = Const {
             ty: constant.ty.clone(),
@@ -162,6 +165,34 @@ fn held_out_data_are_measured_and_decide_nothing() {
     let fact = |name: &str| facts.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
     assert_eq!(fact("accuracy.held_out.samples"), Some("4"));
     assert_eq!(fact("accuracy.held_out.layer.mse"), Some(format!("{:.6}", m.layer_mse).as_str()));
+}
+
+/// Each sample has eight directions of its own. A factor that is made for six samples serves these 48 directions, and no others.
+#[test]
+fn alternatives_are_not_judged_by_the_samples_that_they_are_made_for() {
+    let mut accuracy = wanted("layer.mse<=0.2");
+    let own = |i: u64| {
+        let (shares, directions) = (noise(700 + i, 96 * 8), noise(800 + i, 8 * K));
+        let element =
+            |at: usize| (0..8).map(|d| shares[at / K * 8 + d] * directions[d * K + at % K]).sum::<f32>();
+        Sample::from([("x".to_owned(), matrix::tensor(vec![96, K], (0..96 * K).map(element)))])
+    };
+    accuracy.samples = (0..8).map(own).collect();
+    accuracy.sparse = false;
+    let graph = network_of([noise(5, K * K), noise(4, K * K)]);
+    let graph = passes::run(&passes::CANONICALISE, &graph, &passes::Options::default()).unwrap();
+    let judge = |accuracy: &Accuracy| optimise(&graph, &passes::Options::default(), accuracy).unwrap().2;
+    let report = judge(&accuracy);
+    assert!(chosen(&report, "first").is_none(), "{report:#?}");
+    assert!(report.layers[0].offers.iter().all(|o| o.error.mse > 0.2), "{report:#?}");
+    // With the directions of all samples in each of them it would be made for all.
+    let all: Vec<f64> = accuracy.samples[..6].iter().flat_map(|s| s["x"].to_f64()).collect();
+    let mixed = |i: usize| {
+        let rows = (0..96).flat_map(|r| all[(i + r * 6) * K..][..K].to_vec());
+        Sample::from([("x".to_owned(), matrix::tensor(vec![96, K], rows.map(|x| x as f32)))])
+    };
+    accuracy.samples = (0..6).map(mixed).collect();
+    assert!(judge(&accuracy).layers[0].offers[0].error.mse < 0.02);
 }
 
 #[test]
