@@ -199,28 +199,36 @@ impl Compression<'_> {
     }
 
     /// Weighs the errors of alternatives by what those of their layers do to the outputs: measured for one alternative of
-    /// each layer alone. Where there are too many layers for that all weigh the same.
+    /// each layer alone. Each kind is weighed for itself, so that what it can do does not depend on the other being there.
     fn weigh(&mut self) -> Result<(), String> {
-        let open = |offered: &Offered| -> Vec<(u32, f64)> {
-            let usable = offered.offers.iter().filter_map(|offer| Some((offer.id?, offer.error.mse)));
-            usable.filter(|(_, error)| *error > 0.0).collect()
-        };
-        let layers: Vec<Vec<(u32, f64)>> = self.layers.iter().map(open).filter(|o| !o.is_empty()).collect();
-        if layers.len() > WEIGHED_MAX {
-            return Ok(());
-        }
         // Errors of offers are of samples that are held back, if any are.
         let all = &self.accuracy.samples;
         let apart: Vec<usize> = (0..all.len()).filter(|i| self.held_back(*i)).collect();
         let apart = if apart.is_empty() { (0..all.len()).collect() } else { apart };
         let samples: Vec<&Sample> = apart.iter().take(WEIGHING_SAMPLES).map(|i| &all[*i]).collect();
         let mut exact = Runner::new(self.search.exact()?, self.options)?;
+        for kind in [Kind::LowRank, Kind::Sparse] {
+            self.weigh_kind(kind, &mut exact, &samples)?;
+        }
+        Ok(())
+    }
+
+    /// Weighs alternatives of one kind. Where there are too many layers to measure all weigh the same.
+    fn weigh_kind(&mut self, kind: Kind, exact: &mut Runner, samples: &[&Sample]) -> Result<(), String> {
+        let open = |offered: &Offered| -> Vec<(u32, f64)> {
+            let of_kind = offered.offers.iter().filter(|offer| offer.kind == kind);
+            let usable = of_kind.filter_map(|offer| Some((offer.id?, offer.error.mse)));
+            usable.filter(|(_, error)| *error > 0.0).collect()
+        };
+        let layers: Vec<Vec<(u32, f64)>> = self.layers.iter().map(open).filter(|o| !o.is_empty()).collect();
+        if layers.len() > WEIGHED_MAX {
+            return Ok(());
+        }
         for mut offers in layers {
             offers.sort_by(|a, b| a.1.total_cmp(&b.1));
             let (id, error) = offers[offers.len() / 2];
             let mut alone = Runner::new(self.search.graph(&self.search.with(&[id])?)?, self.options)?;
-            let measured =
-                compare(&mut exact, &mut alone, self.outputs, samples.iter().map(|s| (*s, false)))?;
+            let measured = compare(exact, &mut alone, self.outputs, samples.iter().map(|s| (*s, false)))?;
             let weight = measured.measured.out_mse / error;
             if weight.is_finite() {
                 offers.iter().for_each(|(id, error)| self.search.weigh(*id, weight * error));

@@ -245,6 +245,35 @@ fn layers_may_be_kept_and_kinds_left_out() {
 }
 
 #[test]
+fn both_kinds_together_are_never_worse_than_one_alone() {
+    for objective in [Objective::Bytes, Objective::Latency] {
+        for gates in ["out.cosine>=0.995", "out.cosine>=0.95", "out.cosine>=0.8", "out.cosine>=0.6"] {
+            let report = |low_rank: bool, sparse: bool| {
+                compress(&Accuracy { objective, low_rank, sparse, ..wanted(gates) }).1
+            };
+            let (both, alone) = (report(true, true), [report(true, false), report(false, true)]);
+            for alone in &alone {
+                let (of_both, of_one) = match objective {
+                    Objective::Bytes => (both.bytes.1, alone.bytes.1),
+                    Objective::Latency => (both.latency.1, alone.latency.1),
+                };
+                assert!(
+                    of_both <= of_one * (1.0 + 1e-9),
+                    "{objective:?} {gates}: {of_both} against {of_one}"
+                );
+                // What an alternative costs does not depend on what there is beside it.
+                for (layer, same) in alone.layers.iter().zip(&both.layers) {
+                    for offer in layer.offers.iter().filter(|offer| offer.id.is_some()) {
+                        let twin = same.offers.iter().find(|o| o.name == offer.name).unwrap();
+                        assert_eq!(twin.estimate, offer.estimate, "{} of {}", offer.name, layer.name);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn sparse_weights_have_their_pattern_and_loose_gates_take_them() {
     let mut accuracy = wanted("out.cosine>=0.6");
     accuracy.low_rank = false;
