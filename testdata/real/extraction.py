@@ -2,7 +2,10 @@
 within the same summed error, and against the bound that no choice can beat. Fails if one of them costs 2 % more than a
 random one.
 
-    python testdata/real/extraction.py --autoglm A --data DIR [--json FILE]
+    python testdata/real/extraction.py --autoglm A --data DIR [--budgets 0.99,0.9] [--objectives latency] [--json FILE]
+    python testdata/real/extraction.py --reports REPORT.json... --objectives bytes [--json FILE]
+
+The second form judges reports of compiles (`--json`) that were made before.
 
 The alternatives, their errors and what each saves alone are those of the compile's own report; a choice takes at most one for each
 layer, its error is the sum of their errors, and its cost is that of the exact graph less what they save.
@@ -16,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 
-BUDGETS = [0.995, 0.98, 0.9]
 OBJECTIVES = {"latency": "ns", "bytes": "bytes"}
 CHOICES = 1000
 SLACK = 1.02
@@ -48,6 +50,10 @@ def random_choice(layers, budget, rng):
     return saved
 
 
+def slope(a, b):
+    return (b[1] - a[1]) / (b[0] - a[0]) if b[0] > a[0] else float("inf")
+
+
 def bound(layers, budget):
     """The most that any choice saves if parts of alternatives could be taken (the linear relaxation, by Sinha and Zoltners):
     steps along the convex hulls of the layers, steepest first."""
@@ -57,7 +63,7 @@ def bound(layers, budget):
         for error, saves in sorted(layer.values()):
             if saves <= hull[-1][1]:
                 continue
-            while len(hull) > 1 and (saves - hull[-2][1]) * (hull[-1][0] - hull[-2][0]) >= (hull[-1][1] - hull[-2][1]) * (error - hull[-2][0]):
+            while len(hull) > 1 and slope(hull[-2], (error, saves)) >= slope(hull[-2], hull[-1]):
                 hull.pop()
             hull.append((error, saves))
         steps += [(b[1] - a[1], b[0] - a[0]) for a, b in zip(hull, hull[1:])]
@@ -88,29 +94,46 @@ def judge(report, objective, seed):
                "bound": exact - bound(layers, budget), "exact": exact}
 
 
+def compiled_all(args):
+    """Objectives and reports of compiles at all budgets."""
+    model = args.data / json.loads((args.data / "task.json").read_text())["model"]
+    with tempfile.TemporaryDirectory() as folder:
+        for objective in args.objectives.split(","):
+            for budget in args.budgets.split(","):
+                engine = pathlib.Path(folder) / "engine.bin"
+                yield objective, compiled(args.autoglm, model, args.data / "calib", budget, objective, engine)
+
+
+def kept(args):
+    """Objectives and reports of files."""
+    for path in args.reports:
+        yield args.objectives.split(",")[0], json.loads(path.read_text())["compression"]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--autoglm", required=True, help="the binary")
-    parser.add_argument("--data", required=True, type=pathlib.Path, help="folder with task.json, the model and calib/")
+    parser.add_argument("--autoglm", help="the binary")
+    parser.add_argument("--data", type=pathlib.Path, help="folder with task.json, the model and calib/")
+    parser.add_argument("--budgets", default="0.995,0.98,0.9", help="least cosines of the outputs")
+    parser.add_argument("--objectives", default="latency,bytes")
+    parser.add_argument("--reports", nargs="+", type=pathlib.Path, help="judge these reports instead of compiling")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", help="write all figures to this file")
     args = parser.parse_args()
-    model = args.data / json.loads((args.data / "task.json").read_text())["model"]
+    if not args.reports and not (args.autoglm and args.data):
+        parser.error("give --autoglm and --data, or --reports")
     found, worse = [], 0
-    print(f"{'objective':10}{'out.cosine':>11}{'graphs':>8}{'layers':>9}{'worst against random':>22}{'against the bound':>19}")
-    with tempfile.TemporaryDirectory() as folder:
-        for objective in OBJECTIVES:
-            for budget in BUDGETS:
-                report = compiled(args.autoglm, model, args.data / "calib", budget, objective, pathlib.Path(folder) / "engine.bin")
-                graphs = list(judge(report, objective, args.seed))
-                found.append({"objective": objective, "budget": budget, "graphs": graphs})
-                if not graphs:
-                    continue
-                random_, ideal = (max(g["cost"] / g[key] - 1 for g in graphs) for key in ("random", "bound"))
-                worse += sum(g["cost"] > SLACK * g["random"] for g in graphs)
-                counts = [g["layers"] for g in graphs]
-                print(f"{objective:10}{budget:>11}{len(graphs):>8}{f'{min(counts)}-{max(counts)}':>9}{100 * random_:>20.2f} %"
-                      f"{100 * ideal:>17.2f} %", flush=True)
+    print(f"{'objective':10}{'gates':>20}{'graphs':>8}{'layers':>9}{'worst against random':>22}{'against the bound':>19}")
+    for objective, report in kept(args) if args.reports else compiled_all(args):
+        graphs = list(judge(report, objective, args.seed))
+        found.append({"objective": objective, "gates": report["gates"], "graphs": graphs})
+        if not graphs:
+            continue
+        random_, ideal = (max(g["cost"] / g[key] - 1 for g in graphs) for key in ("random", "bound"))
+        worse += sum(g["cost"] > SLACK * g["random"] for g in graphs)
+        counts = [g["layers"] for g in graphs]
+        print(f"{objective:10}{report['gates']:>20}{len(graphs):>8}{f'{min(counts)}-{max(counts)}':>9}{100 * random_:>20.2f} %"
+              f"{100 * ideal:>17.2f} %", flush=True)
     if args.json:
         pathlib.Path(args.json).write_text(json.dumps(found, indent=1))
     print(f"{worse} graphs cost more than {SLACK} times a random choice" if worse else "no graph costs 2 % more than a random choice")
