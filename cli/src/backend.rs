@@ -5,7 +5,8 @@
 mod compression;
 
 pub use compression::{
-    Alternative, CompressRequest, CompressedLayer, Compression, CompressionRound, Figures, WeightZeros,
+    Alternative, CompressRequest, CompressedLayer, Compression, CompressionRound, Estimate, Figures, HeldOut,
+    WeightZeros,
 };
 
 use crate::args::Isa;
@@ -314,6 +315,12 @@ pub trait Engine {
     /// Whatever stops the run.
     fn run(&mut self) -> Result<(), CliError>;
 
+    /// One run, and how long each of its steps took, in the order of [`Description::steps`]; no steps if it is interpreted.
+    ///
+    /// # Errors
+    /// Whatever stops the run.
+    fn time_steps(&mut self) -> Result<Vec<Duration>, CliError>;
+
     /// The outputs of the last run, in the order of the signature.
     ///
     /// # Errors
@@ -356,6 +363,16 @@ pub trait Backend: Sync {
     /// # Errors
     /// A file that is neither, or an engine that is damaged or for another machine.
     fn open(&self, path: &Path, options: &OpenOptions) -> Result<Box<dyn Engine>, CliError>;
+
+    /// Compiles a model in memory, without the compression that is asked for, and opens the engine.
+    ///
+    /// # Errors
+    /// Those of [`Backend::compile`] and of [`Backend::open`].
+    fn open_exact(
+        &self,
+        request: &CompileRequest,
+        options: &OpenOptions,
+    ) -> Result<Box<dyn Engine>, CliError>;
 
     /// Everything that is wrong with a model or not supported; empty if it compiles.
     ///

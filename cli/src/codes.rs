@@ -59,4 +59,6 @@ autoglm_runtime::error_codes! {
         "Compare the engine with the model that it was compiled from.";
     NO_CASE = "E0944", "A folder holds no conformance cases, or a case no data.",
         "Give a folder whose folders hold model.onnx and test_data_set_0.";
+    HELD_OUT = "E0945", "A gate of a compressed engine does not hold on held-out data.",
+        "Calibrate with more data of the kind that the engine will meet, or with narrower gates.";
 }

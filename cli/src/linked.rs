@@ -97,18 +97,27 @@ impl Backend for Linked {
             return Ok(Box::new(engine::Native::new(file, options, None)?));
         }
         let request = CompileRequest::of_model(path);
-        let mut model = open_model(&request)?;
         if options.interp {
+            let model = open_model(&request)?;
             let Imported { graph, .. } =
                 import(&model, &self::options(&request)?.import).map_err(|e| all(&e))?;
             return Ok(Box::new(interpreter::Interpreter::new(graph)?));
         }
+        self.open_exact(&request, options)
+    }
+
+    fn open_exact(
+        &self,
+        request: &CompileRequest,
+        options: &OpenOptions,
+    ) -> Result<Box<dyn Engine>, CliError> {
+        let mut model = open_model(request)?;
         let writer = EngineWriter::in_memory().map_err(|e| engine_error(&e))?;
-        let compiled = compile(&mut model, &self::options(&request)?, writer, &mut |_, _| {});
+        let compiled = compile(&mut model, &self::options(request)?, writer, &mut |_, _| {});
         let (bytes, _) = compiled.map_err(|e| all(&e))?;
         drop(model);
         let file = EngineFile::from_bytes(Arc::from(bytes)).map_err(|e| engine_error(&e))?;
-        Ok(Box::new(engine::Native::new(file, options, Some(path))?))
+        Ok(Box::new(engine::Native::new(file, options, Some(&request.model))?))
     }
 
     fn check(&self, request: &CompileRequest) -> Result<Vec<CliError>, CliError> {

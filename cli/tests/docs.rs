@@ -72,9 +72,9 @@ fn prepare(folder: &Folder) {
     ] {
         folder.write(name, std::fs::read(testdata(from)).unwrap());
     }
-    for run in ["000.npz", "001.npz"] {
-        folder
-            .write(&format!("calib/{run}"), std::fs::read(testdata(&format!("digits/calib/{run}"))).unwrap());
+    for (to, run) in [("calib", "000.npz"), ("calib", "001.npz"), ("held_out", "002.npz")] {
+        let bytes = std::fs::read(testdata(&format!("digits/calib/{run}"))).unwrap();
+        folder.write(&format!("{to}/{run}"), bytes);
     }
     folder.write("graph.agir", "graph @g (%x: f32[2]) {\n  %0 = neg %x : f32[2]\n  return %0\n}\n");
     for file in ["model.onnx", "test_data_set_0/input_0.pb", "test_data_set_0/output_0.pb"] {

@@ -300,7 +300,7 @@ fn manifest(
             ("strict".into(), options.passes.strict.to_string()),
         ]
         .into_iter()
-        .chain(accuracy.into_iter().flat_map(AccuracyReport::facts))
+        .chain(accuracy.map(AccuracyReport::facts).unwrap_or_default())
         .collect(),
         op_histogram,
         step_ops: Vec::new(),

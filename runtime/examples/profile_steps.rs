@@ -87,7 +87,7 @@ fn times(session: &mut Session, inputs: &[HostTensor], args: &Args) -> Result<Ve
     for _ in 0..args.runs {
         let mut outputs: Vec<TensorMut<'_>> = results.iter_mut().map(HostTensor::as_mut).collect();
         let mut before = Instant::now();
-        session.run_observed(&refs, &mut outputs, &mut |step| {
+        session.run_observed(&refs, &mut outputs, |step| {
             let now = Instant::now();
             times[step].push((now - before).as_secs_f64());
             before = now;

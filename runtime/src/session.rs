@@ -146,15 +146,16 @@ impl Session {
     /// Runs the engine. Inputs and outputs are in the engine's order, and are used where they are. If this fails,
     /// outputs may have been written in part.
     pub fn run(&mut self, inputs: &[TensorRef<'_>], outputs: &mut [TensorMut<'_>]) -> Result<(), RunError> {
-        self.run_observed(inputs, outputs, &mut |_| ())
+        self.run_observed(inputs, outputs, |_| {})
     }
 
-    /// As [`Self::run`]; calls `done` with the position of each step of the program when all workers have done it.
+    /// [`Session::run`], which calls `done` after every step with the step's place in the program, when all threads are done
+    /// with it.
     pub fn run_observed(
         &mut self,
         inputs: &[TensorRef<'_>],
         outputs: &mut [TensorMut<'_>],
-        done: &mut dyn FnMut(usize),
+        done: impl FnMut(usize),
     ) -> Result<(), RunError> {
         let at = self.find_plan(inputs)?;
         let plan = self.plans.get(at)?;
@@ -233,11 +234,11 @@ fn run_steps(
     plan: &Plan,
     memory: &Memory<'_>,
     scratch: &mut AlignedBuf,
-    done: &mut dyn FnMut(usize),
+    mut done: impl FnMut(usize),
 ) -> Result<(), RunError> {
     let scratch = Scratch { base: scratch.as_mut_ptr(), len: scratch.len() };
     let failure: Mutex<Option<(usize, RunError)>> = Mutex::new(None);
-    for (at, step) in plan.steps().iter().enumerate() {
+    for (place, step) in plan.steps().iter().enumerate() {
         pool.run_parts(step.parts, |part, parts| {
             // SAFETY: each part runs on one worker at a time, and parts get disjoint ranges.
             let scratch = unsafe { scratch.part(part, step.scratch) };
@@ -251,7 +252,7 @@ fn run_steps(
         if let Some((_, error)) = failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(error);
         }
-        done(at);
+        done(place);
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use autoglm_runtime::error::RunError;
 use autoglm_runtime::program::{Access, Cond, Guard, Program, ShapeOp, ShapeProgram, StepKind, Storage};
 use autoglm_runtime::session::{Session, SessionOptions};
 use autoglm_runtime::shape::evaluate;
-use autoglm_runtime::tensor::{HostTensor, TensorRef};
+use autoglm_runtime::tensor::{HostTensor, TensorMut, TensorRef};
 use autoglm_runtime::tile::{Instr, TileProgram};
 use common::{port, step, value};
 
@@ -52,15 +52,24 @@ fn results_are_those_of_the_naive_program() {
 }
 
 #[test]
-fn steps_are_reported_in_order() {
-    let mut session = session(2, 4);
-    let tensors = inputs(5, &[1, 3], 2);
-    let mut outputs = session.run_alloc(&refs(&tensors)).unwrap();
-    let mut done = Vec::new();
-    let mut written: Vec<_> = outputs.iter_mut().map(HostTensor::as_mut).collect();
-    session.run_observed(&refs(&tensors), &mut written, &mut |step| done.push(step)).unwrap();
-    assert_eq!(done, (0..session.engine().program().steps.len()).collect::<Vec<_>>());
-    assert!(done.len() > 1);
+fn steps_are_seen_in_order_when_they_are_done() {
+    for threads in [1, 3] {
+        let mut session = session(threads, 4);
+        let tensors = inputs(3, &[2, 0], 9);
+        let expected = session.run_alloc(&refs(&tensors)).unwrap();
+        let steps = session.engine().program().steps.len();
+        let shape = |t: &HostTensor| HostTensor::zeros(t.elem, &t.dims).unwrap();
+        let mut found: Vec<HostTensor> = expected.iter().map(shape).collect();
+        let mut seen = Vec::new();
+        let mut outputs: Vec<TensorMut<'_>> = found.iter_mut().map(HostTensor::as_mut).collect();
+        session.run_observed(&refs(&tensors), &mut outputs, |step| seen.push(step)).unwrap();
+        assert_eq!(seen, (0..steps).collect::<Vec<_>>());
+        assert!(steps > 1 && found.iter().zip(&expected).all(|(a, b)| *a.bytes == *b.bytes));
+        // A run that fails has done no steps.
+        let wrong = inputs(3, &[7, 0], 9);
+        let mut outputs: Vec<TensorMut<'_>> = found.iter_mut().map(HostTensor::as_mut).collect();
+        assert!(session.run_observed(&refs(&wrong), &mut outputs, |_| panic!("done")).is_err());
+    }
 }
 
 #[test]

@@ -9,6 +9,8 @@ DIR/expected. DIR holds task.json and held_out/ (README.md says more). Needs num
 Every output: cosine of each row (a token where task.json gives a mask, else a sample), error relative to the exact output
 (sum of squares over sum of squares), largest error. The task: accuracy of both in percent, their difference in points and the
 share of equal answers; or Spearman's rank correlation of the similarities of sentence pairs.
+Layers: what an engine that was compiled with `--accuracy` and `--holdout DIR/held_out` says of itself, as an engine keeps no
+results of layers.
 Exit status: 0; 1 if a limit is not kept; 2 if something cannot be run or read.
 """
 import argparse
@@ -106,6 +108,17 @@ def outputs(source, runs, args):
         return found
 
 
+def layers(args):
+    """Figures of the layers on held-out data, which the compiler measured; none of an engine without them."""
+    line = [args.autoglm, "inspect", str(args.engine), "--show", "manifest", "--json"]
+    done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+    if done.returncode != 0:
+        raise Failed(f"{shlex.join(line)}: exit status {done.returncode}: {done.stderr.strip()}")
+    manifest, start = json.loads(done.stdout)["manifest"], "option accuracy.held_out."
+    figures = {key.removeprefix(start): float(value) for key, value in manifest.items() if key.startswith(start)}
+    return {key: value for key, value in figures.items() if key.startswith("layer.")}
+
+
 def checked(exact, got, runs):
     for run, e, g in zip(runs, exact, got):
         for name, value in e.items():
@@ -129,6 +142,11 @@ def evaluate(args):
     if args.exact.is_file() and args.engine.is_file():
         sizes = [source.stat().st_size for source in (args.exact, args.engine)]
         report["bytes"] = {"exact": sizes[0], "engine": sizes[1], "ratio": sizes[0] / sizes[1]}
+    held_out = layers(args) if args.engine.is_file() and args.engine.suffix != ".onnx" else {}
+    if held_out:
+        report["layers"] = held_out
+    elif args.min_layer_cosine is not None or args.max_layer_mse is not None:
+        raise Failed(f"{args.engine} has no figures of layers: compile it with --holdout")
     for name in exact[0]:
         both = [[], []]
         for run, e, g in zip(runs, exact, got):
@@ -152,6 +170,7 @@ def over_limits(report, args):
             yield f"{name}: error {o['max_abs']:.3e}, at most {args.max_abs}"
     wanted = [("classification", "drop_points", args.max_drop, 1), ("classification", "agreement", args.min_agreement, -1),
               ("similarity", "spearman", args.min_spearman, -1)]
+    wanted += [("layers", "layer.cosine", args.min_layer_cosine, -1), ("layers", "layer.mse", args.max_layer_mse, 1)]
     for task, key, limit, sign in wanted:
         if limit is not None and task in report and not sign * report[task][key] <= sign * limit:
             yield f"{key} {report[task][key]:.6f}, at {'most' if sign > 0 else 'least'} {limit}"
@@ -162,7 +181,7 @@ def show(report):
     for name, o in report["outputs"].items():
         print(f"{name:<22} {o['cosine_mean']:>12.7f} {o['cosine_min']:>12.7f} {o['relative_mse']:>13.3e} {o['max_abs']:>11.3e}"
               f" {o['rows']:>6}")
-    for task in TASKS:
+    for task in [*TASKS, "layers"]:
         for key, value in report.get(task, {}).items():
             print(f"{key:<22} {value:>12.6g}")
     if "bytes" in report:
@@ -177,7 +196,8 @@ def arguments(line):
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--run-args", default="", help="passed on to `autoglm run`")
     parser.add_argument("--json", help="write the report as JSON into a file; - instead of the table")
-    for name in ("--min-cosine", "--max-mse", "--max-abs", "--max-drop", "--min-agreement", "--min-spearman"):
+    for name in ("--min-cosine", "--max-mse", "--max-abs", "--max-drop", "--min-agreement", "--min-spearman",
+                 "--min-layer-cosine", "--max-layer-mse"):
         parser.add_argument(name, type=float)
     return parser.parse_args(line)
 

@@ -2,6 +2,7 @@
 import contextlib
 import io
 import json
+import sys
 import tempfile
 import unittest
 from pathlib import Path
@@ -96,6 +97,44 @@ class Folders(unittest.TestCase):
         self.assertAlmostEqual(found["spearman_graded_exact"], 1.0)
         self.assertAlmostEqual(found["spearman"], 0.5)
         self.assertEqual(self.run_it("--min-spearman", "0.6")[0], 1)
+
+    def test_layers(self):
+        self.task(task="classification", model="m.onnx", output="y")
+        np.save(self.data / "held_out" / "labels.npy", np.array([0, 1, 1, 0], np.uint8))
+        self.side("exact", [[2, 1], [1, 2], [1, 2], [1, 2]])
+        engine, program = self.data / "engine.bin", self.data / "program"
+        engine.touch()
+        # Writes the outputs of the exact side, and the manifest of an engine.
+        program.write_text(f"""#!{sys.executable}
+import json, pathlib, shutil, sys
+if sys.argv[1] == "run":
+    run = pathlib.Path(sys.argv[sys.argv.index("-i") + 1][1:])
+    shutil.copy(run.parent.parent / "exact" / run.name, sys.argv[sys.argv.index("-o") + 1])
+else:
+    assert sys.argv[1:] == ["inspect", {str(engine)!r}, "--show", "manifest", "--json"]
+    facts = {{"option accuracy.layer.mse": "0.5", "model": "m"}}
+    if pathlib.Path({str(engine)!r}).read_text():
+        facts |= {{"option accuracy.held_out.layer.mse": "0.003", "option accuracy.held_out.layer.cosine": "0.9"}}
+    print(json.dumps({{"manifest": facts}}))
+""")
+        program.chmod(0o755)
+
+        def run(*limits):
+            sides = ["--exact", str(self.data / "exact"), "--engine", str(engine)]
+            line = ["--autoglm", str(program), *sides, "--data", str(self.data), "--json", "-", *limits]
+            out, err = io.StringIO(), io.StringIO()
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                status = evaluate.main(line)
+            return status, json.loads(out.getvalue() or "null"), err.getvalue()
+
+        status, report, err = run()
+        self.assertEqual((status, "layers" in report), (0, False), err)
+        self.assertIn("no figures of layers", run("--max-layer-mse", "0.1")[2])
+        engine.write_text("measured")
+        status, report, _ = run("--min-layer-cosine", "0.9", "--max-layer-mse", "0.003")
+        self.assertEqual((status, report["layers"]), (0, {"layer.mse": 0.003, "layer.cosine": 0.9}))
+        status, report, _ = run("--min-layer-cosine", "0.95", "--max-layer-mse", "0.002")
+        self.assertEqual((status, len(report["failures"])), (1, 2))
 
     def test_what_cannot_be_compared(self):
         self.task(task="classification", model="m.onnx", output="y")

@@ -51,6 +51,10 @@ pub struct CompressArgs {
     /// input_0.pb, input_1.pb, ...
     #[arg(long, value_name = "DIR|FILE.npz", requires = "accuracy")]
     pub calib: Option<PathBuf>,
+    /// Data like those of --calib that the result is measured on once more, and nothing is decided by: the figures go into
+    /// the report and the engine, and a gate that does not hold there fails the command
+    #[arg(long, value_name = "DIR|FILE.npz", requires = "accuracy")]
+    pub holdout: Option<PathBuf>,
     /// Whether layers may become two products of lower rank
     #[arg(long, value_enum, default_value_t = LowRank::Auto, value_name = "WHEN")]
     pub low_rank: LowRank,
@@ -66,7 +70,7 @@ pub struct CompressArgs {
 }
 
 impl CompressArgs {
-    /// The options as a command line, but for the calibration data.
+    /// The options as a command line, but for data.
     pub fn flags(&self) -> Vec<OsString> {
         let name = |value: &dyn ValueName| value.name();
         let mut flags = vec![

@@ -10,6 +10,8 @@ pub struct CompressRequest {
     pub gates: Gates,
     /// Where the calibration data is.
     pub calib: PathBuf,
+    /// Where the held-out data are, if there are such.
+    pub holdout: Option<PathBuf>,
     /// Whether layers may become products of lower rank.
     pub low_rank: bool,
     /// Whether weights may become sparse.
@@ -39,6 +41,19 @@ pub struct Compression {
     pub rounds: Vec<CompressionRound>,
     /// Layers in execution order.
     pub layers: Vec<CompressedLayer>,
+    /// What it keeps on held-out data, if there are such.
+    pub held_out: Option<HeldOut>,
+}
+
+/// What a compressed graph keeps on data that had no part in choosing it.
+#[derive(Clone, Debug, Default)]
+pub struct HeldOut {
+    /// Runs that it was measured on.
+    pub samples: u64,
+    /// What was measured.
+    pub measured: Figures,
+    /// Gates that do not hold there.
+    pub failures: Vec<String>,
 }
 
 /// How far a graph is from the exact one.
@@ -69,6 +84,8 @@ pub struct CompressionRound {
     pub latency_ns: f64,
     /// Bytes of weights.
     pub bytes: f64,
+    /// Ids of the alternatives in it.
+    pub alternatives: Vec<u32>,
     /// What was measured.
     pub measured: Figures,
     /// Gates that did not hold.
@@ -82,17 +99,23 @@ pub struct CompressedLayer {
     pub name: String,
     /// Why there was nothing to choose from, if so.
     pub none: Option<String>,
+    /// Predicted nanoseconds of the exact layer.
+    pub latency_ns: f64,
     /// What there was.
     pub alternatives: Vec<Alternative>,
     /// Mean squared error in the chosen graph, in units of the variance.
     pub mse: f64,
     /// Cosine in the chosen graph.
     pub cosine: f64,
+    /// Both on held-out data, if there are such.
+    pub held_out: Option<(f64, f64)>,
 }
 
 /// What could take a layer's place.
 #[derive(Clone, Debug, Default)]
 pub struct Alternative {
+    /// Its number among those of all layers; none if it could not be chosen.
+    pub id: Option<u32>,
     /// `rank 64`, `2:4`.
     pub name: String,
     /// `low-rank` or `sparse`.
@@ -103,8 +126,21 @@ pub struct Alternative {
     pub mse: f64,
     /// Cosine of this layer alone.
     pub cosine: f64,
+    /// What the search expects of it; none if it could not be chosen.
+    pub estimate: Option<Estimate>,
     /// Why it is not in the engine; none if it is.
     pub refused: Option<String>,
+}
+
+/// What the search expects of an alternative in its layer's place.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Estimate {
+    /// Nanoseconds of a run that it saves.
+    pub saves_ns: f64,
+    /// Bytes of weights that it saves.
+    pub saves_bytes: f64,
+    /// What it adds to the error of a graph.
+    pub error: f64,
 }
 
 /// The zeros of a weight.

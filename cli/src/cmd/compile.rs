@@ -31,7 +31,8 @@ pub(super) fn run(ctx: &mut Ctx<'_>, args: &CompileArgs) -> Result<Report, CliEr
         optimiser::show(&mut report, optimised, args.explain_fusion, args.emit.is_none());
     }
     if let Some(compression) = &compiled.compression {
-        compression::show(&mut report, compression, args.emit.is_none());
+        let times = compression::time(ctx, &request(args), compression)?;
+        compression::show(&mut report, compression, times.as_ref(), args.emit.is_none());
     }
     if args.compress.sparsity == Sparsity::Check {
         compression::show_zeros(&mut report, &compiled.zeros, args.emit.is_none());
@@ -68,6 +69,13 @@ pub(super) fn run(ctx: &mut Ctx<'_>, args: &CompileArgs) -> Result<Report, CliEr
         let path = escape(&output.display().to_string());
         report.text(&format!("{path}: {}\n", format_bytes(bytes)));
     }
+    let held_out = compiled.compression.as_ref().and_then(|it| it.held_out.as_ref());
+    let failed = held_out.into_iter().flat_map(|it| &it.failures);
+    let failed =
+        failed.map(|why| CliError::new(codes::HELD_OUT, Exit::Accuracy, format!("on held-out data {why}")));
+    if let Some(error) = CliError::all(failed.collect()) {
+        report.fail(error);
+    }
     Ok(report)
 }
 
@@ -103,6 +111,7 @@ fn compress(args: &CompileArgs) -> Option<CompressRequest> {
     Some(CompressRequest {
         gates: wanted.accuracy?,
         calib: wanted.calib.clone()?,
+        holdout: wanted.holdout.clone(),
         low_rank: wanted.low_rank == LowRank::Auto,
         sparse: wanted.sparsity != Sparsity::Off,
         keep: wanted.keep.clone(),
@@ -209,8 +218,10 @@ fn again(ctx: &Ctx<'_>, args: &CompileArgs, output: &Path) -> Result<Vec<u8>, Cl
             command.arg(flag);
         }
     }
-    if let Some(calib) = &args.compress.calib {
-        command.arg("--calib").arg(absolute(calib)?);
+    for (flag, data) in [("--calib", &args.compress.calib), ("--holdout", &args.compress.holdout)] {
+        if let Some(data) = data {
+            command.arg(flag).arg(absolute(data)?);
+        }
     }
     command.args(args.compress.flags());
     command.current_dir(std::env::temp_dir()).stdin(Stdio::null()).stdout(Stdio::null());

@@ -2,7 +2,8 @@
 
 use super::{elem, signature};
 use crate::backend::{
-    Alternative, CompressRequest, CompressedLayer, Compression, CompressionRound, Figures, WeightZeros,
+    Alternative, CompressRequest, CompressedLayer, Compression, CompressionRound, Estimate, Figures, HeldOut,
+    WeightZeros,
 };
 use crate::calib;
 use crate::error::CliError;
@@ -10,11 +11,11 @@ use autoglm_compiler::accuracy::{Accuracy, AccuracyReport, Measured, Sample};
 use autoglm_ir::{Graph, Tensor};
 use autoglm_passes::egraph::{Kind, Objective};
 use autoglm_runtime::program::Sparsity;
+use std::path::Path;
 
 /// The request with its calibration data, for a model's imported graph.
 pub(super) fn accuracy(graph: &Graph, request: &CompressRequest) -> Result<Accuracy, CliError> {
     let ports = signature(graph)?;
-    let runs = calib::samples(&ports, &request.calib)?;
     let sample = |arrays: Vec<crate::tensor::Array>| -> Result<Sample, CliError> {
         let mut sample = Sample::new();
         for (v, array) in graph.inputs.iter().zip(arrays) {
@@ -27,9 +28,11 @@ pub(super) fn accuracy(graph: &Graph, request: &CompressRequest) -> Result<Accur
         }
         Ok(sample)
     };
+    let samples = |path: &Path| calib::samples(&ports, path)?.into_iter().map(sample).collect();
     Ok(Accuracy {
         gates: request.gates,
-        samples: runs.into_iter().map(sample).collect::<Result<_, _>>()?,
+        samples: samples(&request.calib)?,
+        held_out: request.holdout.as_deref().map_or_else(|| Ok(Vec::new()), samples)?,
         low_rank: request.low_rank,
         sparse: request.sparse,
         keep: request.keep.clone(),
@@ -79,23 +82,28 @@ pub(super) fn compression(it: &AccuracyReport) -> Compression {
         error: r.error,
         latency_ns: r.latency,
         bytes: r.bytes,
+        alternatives: r.alternatives.clone(),
         measured: figures(&r.measured),
         failures: r.failures.clone(),
     };
     let alternative = |o: &autoglm_compiler::accuracy::Offer| Alternative {
+        id: o.id,
         name: o.name.clone(),
         kind: kind(o.kind),
         bytes: o.bytes as u64,
         mse: o.error.mse,
         cosine: o.error.cosine,
+        estimate: o.estimate.map(|e| Estimate { saves_ns: e.latency, saves_bytes: e.bytes, error: e.error }),
         refused: o.refused.clone(),
     };
     let layer = |l: &autoglm_compiler::accuracy::LayerReport| CompressedLayer {
         name: l.name.clone(),
         none: l.none.clone(),
+        latency_ns: l.latency,
         alternatives: l.offers.iter().map(alternative).collect(),
         mse: l.measured.mse,
         cosine: l.measured.cosine,
+        held_out: l.held_out.map(|e| (e.mse, e.cosine)),
     };
     Compression {
         gates: it.gates.to_string(),
@@ -106,5 +114,10 @@ pub(super) fn compression(it: &AccuracyReport) -> Compression {
         bytes: it.bytes,
         rounds: it.rounds.iter().map(round).collect(),
         layers: it.layers.iter().map(layer).collect(),
+        held_out: it.held_out.as_ref().map(|h| HeldOut {
+            samples: h.samples as u64,
+            measured: figures(&h.measured),
+            failures: h.failures.clone(),
+        }),
     }
 }

@@ -20,6 +20,7 @@ use autoglm_runtime::tensor::{HostTensor, TensorMut, TensorRef};
 use autoglm_runtime::tile::native::CodeProvider;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// A loaded engine with the buffers of its inputs and outputs.
 pub(super) struct Native {
@@ -117,6 +118,19 @@ impl Engine for Native {
         let inputs: Vec<TensorRef<'_>> = self.inputs.iter().map(HostTensor::as_ref).collect();
         let mut outputs: Vec<TensorMut<'_>> = self.outputs.iter_mut().map(HostTensor::as_mut).collect();
         self.session.run(&inputs, &mut outputs).map_err(|e| run_error(&e))
+    }
+
+    fn time_steps(&mut self) -> Result<Vec<Duration>, CliError> {
+        let inputs: Vec<TensorRef<'_>> = self.inputs.iter().map(HostTensor::as_ref).collect();
+        let mut outputs: Vec<TensorMut<'_>> = self.outputs.iter_mut().map(HostTensor::as_mut).collect();
+        let mut times = Vec::with_capacity(self.session.engine().program().steps.len());
+        let mut last = Instant::now();
+        let done = |_| {
+            times.push(last.elapsed());
+            last = Instant::now();
+        };
+        self.session.run_observed(&inputs, &mut outputs, done).map_err(|e| run_error(&e))?;
+        Ok(times)
     }
 
     fn outputs(&mut self) -> Result<Vec<Array>, CliError> {

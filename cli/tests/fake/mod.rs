@@ -60,6 +60,10 @@ impl Engine for FakeEngine {
         Ok(())
     }
 
+    fn time_steps(&mut self) -> Result<Vec<Duration>, CliError> {
+        self.run().map(|()| Vec::new())
+    }
+
     fn outputs(&mut self) -> Result<Vec<Array>, CliError> {
         self.y.clone().map(|y| vec![y]).ok_or_else(|| CliError::new("E0600", Exit::Bug, "not run"))
     }
@@ -165,6 +169,14 @@ impl Backend for Fake {
         let signature =
             Signature { inputs: vec![port("x", ElemType::F32)], outputs: vec![port("y:0", ElemType::F32)] };
         Ok(Box::new(FakeEngine { signature, factor, jit: options.jit, x: Vec::new(), y: None }))
+    }
+
+    fn open_exact(
+        &self,
+        request: &CompileRequest,
+        options: &OpenOptions,
+    ) -> Result<Box<dyn Engine>, CliError> {
+        self.open(&request.model, options)
     }
 
     fn check(&self, request: &CompileRequest) -> Result<Vec<CliError>, CliError> {

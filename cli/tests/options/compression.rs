@@ -1,6 +1,8 @@
 //! Options that let the engine differ from the model.
 
 use crate::program::{Folder, failure, ok, report, testdata};
+use autoglm::tensor::{Array, npz};
+use autoglm_runtime::elem::ElemType;
 use serde_json::{Value, json};
 
 const GATES: &str = "layer.cosine>=0.95,out.cosine>=0.99";
@@ -37,6 +39,22 @@ pub(crate) fn gates(_: &str) {
     // The engine says what it was measured to keep.
     let manifest = ok(&["inspect", &engine, "--show", "manifest"]);
     assert!(manifest.contains("accuracy.out.cosine") && manifest.contains(GATES), "{manifest}");
+    // Every layer says what it is expected to take and what it took, exactly and as chosen.
+    for layer in it["compression"]["layers"].as_array().unwrap() {
+        let measured = |what: &str| layer["measured_ns"][what].as_u64().unwrap();
+        assert!(measured("exact") > 0 && measured("chosen") > 0, "{layer}");
+        let predicted = layer["latency_ns"].as_f64().unwrap();
+        for alternative in layer["alternatives"].as_array().unwrap().iter().filter(|a| !a["id"].is_null()) {
+            assert!(alternative["estimate"]["saves"]["ns"].as_f64().unwrap() < predicted, "{alternative}");
+        }
+    }
+    let layers: u64 = it["compression"]["layers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|layer| layer["measured_ns"]["exact"].as_u64().unwrap())
+        .sum();
+    assert!(it["compression"]["measured_ns"]["exact"].as_u64().unwrap() >= layers / 2);
     // A layer that errs no more than a billionth of its variance is exact, and so is the engine.
     let (digits, calib) = (testdata("digits/digits.onnx"), testdata("digits/calib"));
     let tight = "layer.mse<=0.000000001";
@@ -74,6 +92,47 @@ pub(crate) fn calibration(_: &str) {
     assert_eq!(usage(&["--accuracy", GATES, "--calib", &testdata("digits/calib"), "--strict"]), 2);
     // What failed has left the engine of the first compile as it was.
     assert_eq!(std::fs::read(&engine).unwrap(), kept);
+}
+
+pub(crate) fn held_out(_: &str) {
+    let folder = Folder::new("options-holdout");
+    let (engine, unseen) = (folder.path("e"), testdata("digits/held_out"));
+    let plain = compress(&engine, &[]);
+    assert!(plain["compression"]["held_out"].is_null());
+    let it = compress(&engine, &["--holdout", &unseen, "--check-reproducible"]);
+    assert_eq!((&it["status"], &it["reproducible"]["equal"]), (&json!("ok"), &json!(true)), "{it}");
+    // It changes what is known of the engine, and not the engine.
+    assert_eq!(chosen(&it), chosen(&plain));
+    assert_eq!(it["compression"]["measured"], plain["compression"]["measured"]);
+    let held_out = &it["compression"]["held_out"];
+    let figure = |name: &str| held_out["measured"][name].as_f64().unwrap();
+    assert_eq!((&held_out["samples"], &held_out["failures"]), (&json!(1), &json!([])), "{held_out}");
+    assert!(figure("layer.cosine") >= 0.95 && figure("out.cosine") >= 0.99 && figure("layer.mse") > 0.0);
+    assert!(held_out["measured"] != it["compression"]["measured"]);
+    let layers = it["compression"]["layers"].as_array().unwrap();
+    let least = layers.iter().map(|l| l["held_out"]["cosine"].as_f64().unwrap()).fold(1.0, f64::min);
+    assert_eq!(least, figure("layer.cosine"));
+    let manifest = ok(&["inspect", &engine, "--show", "manifest"]);
+    assert!(manifest.contains("accuracy.held_out.layer.cosine"), "{manifest}");
+    // Calibration saw nothing of the kind: the gate fails, and the engine is there to be looked at.
+    let stripes = folder.write("stripes.npz", stripes());
+    let (digits, calib) = (testdata("digits/digits.onnx"), testdata("digits/calib"));
+    let line =
+        ["compile", &digits, "-o", &engine, "--accuracy", GATES, "--calib", &calib, "--holdout", &stripes];
+    assert_eq!(failure(&line), (5, "E0945".into()));
+    assert!(ok(&["inspect", &engine, "--show", "manifest"]).contains("accuracy.held_out.samples"));
+    let without = ["compile", &digits, "-o", &engine, "--holdout", &unseen];
+    assert_eq!(failure(&without).0, 2);
+    let nowhere = compress(&engine, &["--holdout", &folder.path("nowhere")]);
+    assert_eq!(nowhere["diagnostics"][0]["code"], "E0903");
+}
+
+/// A run of pictures whose pixels alternate between two large values of different sign.
+fn stripes() -> Vec<u8> {
+    let pixel = |at: usize| if at.is_multiple_of(2) { 60.0f32 } else { -60.0 };
+    let bytes = (0..8 * 8 * 8).flat_map(|at| pixel(at).to_le_bytes()).collect();
+    let pictures = Array::new(ElemType::F32, vec![8, 1, 8, 8], bytes).unwrap();
+    npz::write(&[("image", &pictures)]).unwrap()
 }
 
 pub(crate) fn kinds(_: &str) {

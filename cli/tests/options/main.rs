@@ -31,6 +31,7 @@ const CHECKS: &[Check] = &[
     ("compile", &["allow-external-links"], build::links),
     ("compile", &["accuracy"], compression::gates),
     ("compile", &["calib"], compression::calibration),
+    ("compile", &["holdout"], compression::held_out),
     ("compile", &["low-rank", "sparsity", "keep"], compression::kinds),
     ("compile", &["objective"], compression::objective),
     ("check", &["limit"], build::limit),

@@ -8,8 +8,9 @@ use super::prune::{Pattern, inverse_factor, prune};
 use super::report::{LayerReport, Offer};
 use autoglm_ir::Tensor;
 use autoglm_ir::sparsity::Zeros;
-use autoglm_passes::egraph::{Alternative, Kind, Layer, Picked, Search};
+use autoglm_passes::egraph::{Alternative, Estimate, Kind, Layer, Picked, Search};
 use faer::{Mat, MatRef};
+use std::collections::BTreeMap;
 
 /// Ranks as shares of the largest that is worth it, 0.8 of the rank at which both factors have as many elements as the
 /// weight.
@@ -24,7 +25,7 @@ const ERROR_MAX: f64 = 0.3;
 
 /// What was offered for a layer.
 pub(super) struct Offered {
-    pub(super) offers: Vec<(Option<u32>, Offer)>,
+    pub(super) offers: Vec<Offer>,
     /// Why there is nothing to choose from.
     pub(super) none: Option<String>,
 }
@@ -35,17 +36,27 @@ impl Offered {
     }
 
     /// What became of the offers in a pick.
-    pub(super) fn report(&self, layer: &Layer, pick: &Picked, error: LayerError) -> LayerReport {
-        let offer = |(id, offer): &(Option<u32>, Offer)| {
-            let chosen = id.is_some_and(|id| pick.alternatives.binary_search(&id).is_ok());
+    pub(super) fn report(
+        &self,
+        (layer, latency): (&Layer, f64),
+        pick: &Picked,
+        estimates: &BTreeMap<u32, Estimate>,
+        measured: LayerError,
+        held_out: Option<LayerError>,
+    ) -> LayerReport {
+        let offer = |offer: &Offer| {
+            let chosen = offer.id.is_some_and(|id| pick.alternatives.binary_search(&id).is_ok());
             let open = (!chosen).then(|| "another graph is cheaper within the gates".to_owned());
-            Offer { refused: offer.refused.clone().or(open), ..offer.clone() }
+            let estimate = offer.id.and_then(|id| estimates.get(&id).copied());
+            Offer { estimate, refused: offer.refused.clone().or(open), ..offer.clone() }
         };
         LayerReport {
             name: layer.name.clone(),
             none: self.none.clone(),
+            latency,
             offers: self.offers.iter().map(offer).collect(),
-            measured: error,
+            measured,
+            held_out,
         }
     }
 }
@@ -76,14 +87,11 @@ pub(super) fn offer(
     let mut offers = Vec::with_capacity(made.len());
     for (mut offer, alternative) in made {
         offer.refused = it.refusal(&offer.error);
-        let id = match offer.refused {
-            None => search.offer(number, alternative, offer.error.mse)?,
-            Some(_) => None,
-        };
-        if offer.refused.is_none() && id.is_none() {
-            offer.refused = Some("it equals the layer".into());
+        if offer.refused.is_none() {
+            offer.id = search.offer(number, alternative, offer.error.mse)?;
+            offer.refused = offer.id.is_none().then(|| "it equals the layer".into());
         }
-        offers.push((id, offer));
+        offers.push(offer);
     }
     let none = offers.is_empty().then(|| "no rank and no pattern fits its extents".to_owned());
     Ok(Offered { offers, none })
@@ -161,7 +169,7 @@ impl Maker<'_> {
     }
 
     fn offered(&self, kind: Kind, name: String, bytes: usize, other: MatRef<'_, f64>) -> Offer {
-        Offer { kind, name, bytes, error: self.layer.error(other), refused: None }
+        Offer { id: None, kind, name, bytes, error: self.layer.error(other), estimate: None, refused: None }
     }
 
     /// The bias that keeps the mean of the results.

@@ -3,8 +3,9 @@
 use super::matrix::{Matrix, Rows};
 use faer::{Mat, MatRef};
 
-/// One row in this many tells how an alternative does on rows that it was not made for.
-const HELD_BACK: usize = 4;
+/// One run in this many tells how an alternative does on data that it was not made for. Rows of one run are no such data: a
+/// word that it repeats gives the same rows. Of fewer runs it is one row in as many.
+pub(super) const HELD_BACK: usize = 4;
 /// Added to the second moments of the rows, in units of their mean: directions that calibration did not see may occur.
 const DAMPING: f64 = 0.01;
 
@@ -20,7 +21,7 @@ pub(super) struct Calibrated {
     test: Mat<f64>,
     /// Their results, [s,n].
     results: Mat<f64>,
-    /// Variance of those, the mean over columns.
+    /// Variance of those: over all elements, about the mean of all.
     variance: f64,
 }
 
@@ -38,18 +39,11 @@ impl Calibrated {
     pub(super) fn new(weight: &Matrix, bias: Option<&[f32]>, rows: &Rows) -> Calibrated {
         let (k, n) = (weight.k, weight.n);
         let matrix = Mat::from_fn(k, n, |i, j| f64::from(weight.data[i * n + j]));
-        let count = rows.len();
-        let element = |row: usize, i: usize| f64::from(rows.data[row * k + i]);
-        // With few rows all are used for both.
-        let enough = count >= 4 * HELD_BACK;
-        let pick = |held: bool| -> Vec<usize> {
-            (0..count).filter(|row| !enough || (row % HELD_BACK == HELD_BACK - 1) == held).collect()
-        };
-        let (fit, held) = (pick(false), pick(true));
+        let (fit, held) = split(rows);
         let mean: Vec<f64> = (0..k)
-            .map(|i| fit.iter().map(|row| element(*row, i)).sum::<f64>() / fit.len().max(1) as f64)
+            .map(|i| fit.iter().map(|row| f64::from(row[i])).sum::<f64>() / fit.len().max(1) as f64)
             .collect();
-        let centred = Mat::from_fn(fit.len(), k, |row, i| element(fit[row], i) - mean[i]);
+        let centred = Mat::from_fn(fit.len(), k, |row, i| f64::from(fit[row][i]) - mean[i]);
         let mut moments = centred.transpose() * &centred;
         let scale = 1.0 / fit.len().max(1) as f64;
         let trace: f64 = (0..k).map(|i| moments[(i, i)]).sum::<f64>() * scale;
@@ -60,7 +54,7 @@ impl Calibrated {
                 moments[(i, j)] = moments[(i, j)] * scale + if i == j { damping } else { 0.0 };
             }
         }
-        let test = Mat::from_fn(held.len(), k, |row, i| element(held[row], i));
+        let test = Mat::from_fn(held.len(), k, |row, i| f64::from(held[row][i]));
         let mut results = &test * &matrix;
         for (j, bias) in bias.into_iter().flatten().enumerate() {
             (0..held.len()).for_each(|row| results[(row, j)] += f64::from(*bias));
@@ -100,12 +94,59 @@ impl Calibrated {
     }
 }
 
-/// Mean over the columns of their variances.
-fn variance(y: MatRef<'_, f64>) -> f64 {
-    let rows = y.nrows().max(1) as f64;
-    let of = |j: usize| {
-        let mean = (0..y.nrows()).map(|i| y[(i, j)]).sum::<f64>() / rows;
-        (0..y.nrows()).map(|i| (y[(i, j)] - mean).powi(2)).sum::<f64>() / rows
+/// The rows that alternatives are made for, and those that tell how they do.
+fn split(rows: &Rows) -> (Vec<&[f32]>, Vec<&[f32]>) {
+    let all = |data| <[f32]>::chunks_exact(data, rows.k.max(1));
+    if !rows.held_back.is_empty() {
+        return (all(&rows.data).collect(), all(&rows.held_back).collect());
+    }
+    let numbered = all(&rows.data).enumerate();
+    // With few rows all are used for both.
+    let enough = numbered.len() >= 4 * HELD_BACK;
+    let pick = |held: bool| {
+        let wanted = numbered.clone().filter(|(i, _)| !enough || (i % HELD_BACK == HELD_BACK - 1) == held);
+        wanted.map(|(_, row)| row).collect()
     };
-    (0..y.ncols()).map(of).sum::<f64>() / y.ncols().max(1) as f64
+    (pick(false), pick(true))
+}
+
+/// Variance over all elements, about the mean of all: what the figures of a run are divided by too.
+fn variance(y: MatRef<'_, f64>) -> f64 {
+    let elements = || (0..y.ncols()).flat_map(|j| (0..y.nrows()).map(move |i| y[(i, j)]));
+    let count = (y.nrows() * y.ncols()).max(1) as f64;
+    let mean = elements().sum::<f64>() / count;
+    elements().map(|x| (x - mean).powi(2)).sum::<f64>() / count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_that_are_held_back_are_not_fitted() {
+        let rows = Rows { k: 1, data: vec![1.0; 32], held_back: vec![5.0, 7.0] };
+        let (fit, held) = split(&rows);
+        assert_eq!((fit, held), (vec![&[1.0f32][..]; 32], vec![&[5.0f32][..], &[7.0]]));
+        let weight = Matrix { k: 1, n: 1, data: vec![2.0] };
+        let layer = Calibrated::new(&weight, None, &rows);
+        assert_eq!(layer.mean, [1.0]);
+        // Results 10 and 14 have a variance of 4. Half the weight errs -5 and -7, and the shift of the mean 1 gives 1 back.
+        let error = layer.error(Mat::from_fn(1, 1, |_, _| 1.0).as_ref());
+        assert!((error.mse - (16.0 + 36.0) / 2.0 / 4.0).abs() < 1e-12, "{error:?}");
+        let few = Rows { held_back: Vec::new(), ..rows };
+        assert_eq!((split(&few).0.len(), split(&few).1.len()), (24, 8));
+    }
+
+    /// One input and two outputs far apart: columns of variance 1.25 and 5, elements of variance 28.125 about 5.
+    #[test]
+    fn errors_are_in_units_of_the_variance_of_all_elements() {
+        let weight = Matrix { k: 1, n: 2, data: vec![1.0, 2.0] };
+        let rows = Rows { k: 1, data: vec![-1.5, -0.5, 0.5, 1.5], ..Rows::default() };
+        let layer = Calibrated::new(&weight, Some(&[0.0, 10.0]), &rows);
+        // Results -1.5, -0.5, 0.5, 1.5 and 7, 9, 11, 13: squares 5 and 420 about zero, so 425 / 8 - 25.
+        assert_eq!(layer.variance, 28.125);
+        // Without the second column the squared error is 4 * (2.25 + 0.25 + 0.25 + 2.25) of 8 elements.
+        let error = layer.error(Mat::from_fn(1, 2, |_, j| [1.0, 0.0][j]).as_ref());
+        assert!((error.mse - 2.5 / 28.125).abs() < 1e-12, "{error:?}");
+    }
 }

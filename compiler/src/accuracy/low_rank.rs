@@ -66,7 +66,7 @@ mod tests {
         let (a, b) = (noise(1, k * rank), noise(2, rank * n));
         let product = |at: usize| (0..rank).map(|r| a[at / n * rank + r] * b[r * n + at % n]).sum();
         let weight = Matrix { k, n, data: (0..k * n).map(product).collect() };
-        Calibrated::new(&weight, None, &Rows { k, data: noise(3, 200 * k) })
+        Calibrated::new(&weight, None, &Rows { k, data: noise(3, 200 * k), ..Rows::default() })
     }
 
     #[test]

@@ -71,13 +71,11 @@ pub(super) fn floats(tensor: &Tensor) -> Option<Vec<f32>> {
 pub(super) struct Rows {
     pub(super) k: usize,
     pub(super) data: Vec<f32>,
+    /// Rows of runs that alternatives are not made for.
+    pub(super) held_back: Vec<f32>,
 }
 
 impl Rows {
-    pub(super) fn len(&self) -> usize {
-        self.data.len() / self.k.max(1)
-    }
-
     /// Adds at most `most` rows of an input of a linear product [..,k].
     pub(super) fn add_rows(&mut self, k: usize, x: &[f32], most: usize) {
         self.k = k;
@@ -223,7 +221,7 @@ mod tests {
         let mut rows = Rows::default();
         let window = Window::of(&attrs, &[3, 2]).unwrap();
         rows.add_patches(&floats(&x).unwrap(), &x.shape, &window, usize::MAX);
-        assert_eq!(rows.len(), n * h * wide);
+        assert_eq!(rows.data.len(), rows.k * n * h * wide);
         for (at, row) in rows.data.chunks_exact(rows.k).enumerate() {
             let (image, pixel) = (at / (h * wide), at % (h * wide));
             for column in 0..m {
@@ -233,6 +231,6 @@ mod tests {
         }
         let mut few = Rows::default();
         few.add_patches(&floats(&x).unwrap(), &x.shape, &window, 5);
-        assert_eq!(few.len(), 5);
+        assert_eq!(few.data.len(), 5 * few.k);
     }
 }

@@ -1,11 +1,12 @@
 //! Compression under a declared accuracy: lossy alternatives in the e-graph, chosen by cost, and proven on data.
 //!
 //! 1. The exact graph runs on the calibration samples, and what each layer reads is drawn from it ([`matrix`]).
-//! 2. Each layer gets alternatives, with the error that they have on rows that they were not made for ([`alternatives`]).
+//! 2. Each layer gets alternatives, with the error that they have on samples that they were not made for ([`alternatives`]).
 //! 3. Errors are weighed by what one alternative of each layer does to the outputs when it is measured alone.
 //! 4. The search orders graphs from the least error to the largest; sums of errors only steer.
 //! 5. The fastest graph is taken that keeps the gates when it is run on the samples beside the exact one: a bisection over
 //!    the ordered graphs, each measured, with the exact graph as the last resort.
+//! 6. What was taken is measured once more on data that had no part in this, if there are such.
 
 mod alternatives;
 mod gates;
@@ -18,13 +19,14 @@ mod report;
 mod run;
 
 pub use gates::{Gates, Measured};
+use layer::HELD_BACK;
 pub use layer::LayerError;
-pub use report::{AccuracyReport, LayerReport, Offer, Round};
+pub use report::{AccuracyReport, HeldOut, LayerReport, Offer, Round};
 
 use alternatives::Offered;
 use autoglm_ir::{Graph, Tensor, interp};
 use autoglm_passes as passes;
-use autoglm_passes::egraph::{Kind, Objective, Picked, Search, Started, Tap};
+use autoglm_passes::egraph::{Kind, Layer, Objective, Picked, Search, Started, Tap};
 use matrix::{Matrix, Rows, Window, floats};
 use measure::{Measurement, compare};
 use run::Runner;
@@ -40,6 +42,8 @@ pub struct Accuracy {
     pub gates: Gates,
     /// Runs on which it is measured; at least one.
     pub samples: Vec<Sample>,
+    /// Further runs on which the result is measured, and nothing decided; none if there are no such data.
+    pub held_out: Vec<Sample>,
     /// Whether layers may become two products through fewer columns.
     pub low_rank: bool,
     /// Whether weights may lose 2 of 4 elements.
@@ -85,7 +89,8 @@ pub(crate) fn optimise(
         Some(pick) => it.search.graph(pick)?,
         None => it.search.exact()?,
     };
-    let report = it.report(&picked)?;
+    let held_out = it.held_out(&picked)?;
+    let report = it.report(&picked, held_out)?;
     Ok((graph, it.search.explanation().clone(), report))
 }
 
@@ -133,7 +138,14 @@ impl Compression<'_> {
         for (i, sample) in self.accuracy.samples.iter().enumerate() {
             let outputs = runner.run(sample).map_err(|e| format!("calibration sample {i}: {e}"))?;
             for (layer, x) in outputs[self.outputs..].iter().enumerate() {
-                self.draw(&weights, layer, x, most, &mut rows[layer]);
+                let rows = &mut rows[layer];
+                if self.held_back(i) {
+                    let mut held_back = Rows::default();
+                    self.draw(&weights, layer, x, most, &mut held_back);
+                    rows.held_back.append(&mut held_back.data);
+                } else {
+                    self.draw(&weights, layer, x, most, rows);
+                }
             }
         }
         drop(runner);
@@ -142,6 +154,11 @@ impl Compression<'_> {
             self.layers.push(offered);
         }
         Ok(())
+    }
+
+    /// Whether alternatives are not made for this sample, so that it tells how they do on others.
+    fn held_back(&self, sample: usize) -> bool {
+        self.accuracy.samples.len() >= HELD_BACK && sample % HELD_BACK == HELD_BACK - 1
     }
 
     fn draw(&self, graph: &Graph, layer: usize, x: &Tensor, most: usize, rows: &mut Rows) {
@@ -182,24 +199,37 @@ impl Compression<'_> {
     }
 
     /// Weighs the errors of alternatives by what those of their layers do to the outputs: measured for one alternative of
-    /// each layer alone. Where there are too many layers for that all weigh the same.
+    /// each layer alone. Each kind is weighed for itself, so that what it can do does not depend on the other being there.
     fn weigh(&mut self) -> Result<(), String> {
+        // Errors of offers are of samples that are held back, if any are.
+        let all = &self.accuracy.samples;
+        let apart: Vec<usize> = (0..all.len()).filter(|i| self.held_back(*i)).collect();
+        let apart = if apart.is_empty() { (0..all.len()).collect() } else { apart };
+        let samples: Vec<&Sample> = apart.iter().take(WEIGHING_SAMPLES).map(|i| &all[*i]).collect();
+        let mut exact = Runner::new(self.search.exact()?, self.options)?;
+        for kind in [Kind::LowRank, Kind::Sparse] {
+            self.weigh_kind(kind, &mut exact, &samples)?;
+        }
+        Ok(())
+    }
+
+    /// Weighs alternatives of one kind. Where there are too many layers to measure all weigh the same.
+    fn weigh_kind(&mut self, kind: Kind, exact: &mut Runner, samples: &[&Sample]) -> Result<(), String> {
         let open = |offered: &Offered| -> Vec<(u32, f64)> {
-            let usable = offered.offers.iter().filter_map(|(id, offer)| Some(((*id)?, offer.error.mse)));
+            let of_kind = offered.offers.iter().filter(|offer| offer.kind == kind);
+            let usable = of_kind.filter_map(|offer| Some((offer.id?, offer.error.mse)));
             usable.filter(|(_, error)| *error > 0.0).collect()
         };
         let layers: Vec<Vec<(u32, f64)>> = self.layers.iter().map(open).filter(|o| !o.is_empty()).collect();
         if layers.len() > WEIGHED_MAX {
             return Ok(());
         }
-        let samples = &self.accuracy.samples[..self.accuracy.samples.len().min(WEIGHING_SAMPLES)];
-        let mut exact = Runner::new(self.search.exact()?, self.options)?;
         for mut offers in layers {
             offers.sort_by(|a, b| a.1.total_cmp(&b.1));
             let (id, error) = offers[offers.len() / 2];
             let mut alone = Runner::new(self.search.graph(&self.search.with(&[id])?)?, self.options)?;
-            let measured = compare(&mut exact, &mut alone, self.outputs, samples)?.measured;
-            let weight = measured.out_mse / error;
+            let measured = compare(exact, &mut alone, self.outputs, samples.iter().map(|s| (*s, false)))?;
+            let weight = measured.measured.out_mse / error;
             if weight.is_finite() {
                 offers.iter().for_each(|(id, error)| self.search.weigh(*id, weight * error));
             }
@@ -215,7 +245,7 @@ impl Compression<'_> {
                 .into_iter()
                 .filter_map(|(wanted, kind)| wanted.then_some(kind))
                 .collect();
-        let taps: Vec<Tap> = (0..self.search.layers().len()).map(Tap::Output).collect();
+        let taps = self.taps();
         let mut exact = Runner::new(self.search.tapped(None, &taps)?, self.options)?;
         let equal = vec![LayerError { mse: 0.0, cosine: 1.0 }; taps.len()];
         let mut chosen = Chosen {
@@ -249,7 +279,7 @@ impl Compression<'_> {
             let middle = low + (high - low) / 2;
             let pick = &frontier[middle];
             let mut other = Runner::new(self.search.tapped(Some(pick), taps)?, self.options)?;
-            let measurement = compare(exact, &mut other, self.outputs, &self.accuracy.samples)?;
+            let measurement = self.compare(exact, &mut other)?;
             let failures = gates.failures(&measurement.measured);
             let holds = failures.is_empty();
             chosen.rounds.push(report::Round {
@@ -257,6 +287,7 @@ impl Compression<'_> {
                 error: pick.error,
                 latency: pick.latency,
                 bytes: pick.bytes,
+                alternatives: pick.alternatives.clone(),
                 measured: measurement.measured,
                 failures,
             });
@@ -272,6 +303,14 @@ impl Compression<'_> {
         Ok(())
     }
 
+    /// How far a graph is from the exact one on the samples. Alternatives were made for most of them, and do worse on others:
+    /// the figures are the worse of those over all and of those over the samples that are held back.
+    fn compare(&self, exact: &mut Runner, other: &mut Runner) -> Result<Measurement, String> {
+        let samples = &self.accuracy.samples;
+        let held_back = |i: usize| self.held_back(i);
+        compare(exact, other, self.outputs, samples.iter().enumerate().map(|(i, s)| (s, held_back(i))))
+    }
+
     fn cost(&self, pick: &Picked) -> f64 {
         match self.accuracy.objective {
             Objective::Latency => pick.latency,
@@ -279,19 +318,49 @@ impl Compression<'_> {
         }
     }
 
-    fn report(&self, chosen: &Chosen) -> Result<AccuracyReport, String> {
+    /// What the chosen graph keeps on data that had no part in choosing it; none without such data.
+    fn held_out(&self, chosen: &Chosen) -> Result<Option<Measurement>, String> {
+        let samples = &self.accuracy.held_out;
+        if samples.is_empty() {
+            return Ok(None);
+        }
+        let taps = self.taps();
+        let mut exact = Runner::new(self.search.tapped(None, &taps)?, self.options)?;
+        let mut other = Runner::new(self.search.tapped(chosen.pick.as_ref(), &taps)?, self.options)?;
+        let all = samples.iter().map(|s| (s, false));
+        compare(&mut exact, &mut other, self.outputs, all)
+            .map(Some)
+            .map_err(|e| format!("held-out data: {e}"))
+    }
+
+    /// The results of all layers.
+    fn taps(&self) -> Vec<Tap> {
+        (0..self.search.layers().len()).map(Tap::Output).collect()
+    }
+
+    fn report(&self, chosen: &Chosen, held_out: Option<Measurement>) -> Result<AccuracyReport, String> {
+        let gates = self.accuracy.gates;
         let exact = self.search.exact_pick()?;
         let pick = chosen.pick.as_ref().unwrap_or(&exact);
-        let layers = self.search.layers().iter().zip(&self.layers).zip(&chosen.measurement.layers);
+        let (estimates, latencies) = (self.search.estimates()?, self.search.layer_latencies()?);
+        let layer = |(i, (layer, offered)): (usize, (&Layer, &Offered))| {
+            let held_out = held_out.as_ref().map(|it| it.layers[i]);
+            offered.report((layer, latencies[i]), pick, &estimates, chosen.measurement.layers[i], held_out)
+        };
         Ok(AccuracyReport {
-            gates: self.accuracy.gates,
+            gates,
             samples: self.accuracy.samples.len(),
             measured: chosen.measurement.measured,
             skipped: None,
             latency: (exact.latency, pick.latency),
             bytes: (exact.bytes, pick.bytes),
             rounds: chosen.rounds.clone(),
-            layers: layers.map(|((layer, offered), error)| offered.report(layer, pick, *error)).collect(),
+            layers: self.search.layers().iter().zip(&self.layers).enumerate().map(layer).collect(),
+            held_out: held_out.map(|it| HeldOut {
+                samples: self.accuracy.held_out.len(),
+                measured: it.measured,
+                failures: gates.failures(&it.measured),
+            }),
         })
     }
 }

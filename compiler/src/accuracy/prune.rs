@@ -114,7 +114,8 @@ mod tests {
     #[test]
     fn patterns_are_kept() {
         let weight = Matrix { k: 136, n: 40, data: noise(5, 136 * 40) };
-        let layer = Calibrated::new(&weight, None, &Rows { k: 136, data: noise(6, 136 * 400) });
+        let layer =
+            Calibrated::new(&weight, None, &Rows { k: 136, data: noise(6, 136 * 400), ..Rows::default() });
         assert!(zeros(&pruned(&layer, Pattern::Columns, 136).unwrap(), 136).two_four);
         assert_eq!(zeros(&pruned(&layer, Pattern::Blocks, 68).unwrap(), 68).panels, (2, 4));
         assert!(pruned(&layer, Pattern::Blocks, 34).is_none(), "groups would cross taps");
@@ -123,7 +124,7 @@ mod tests {
     #[test]
     fn without_rows_the_largest_elements_stay_as_they_are() {
         let weight = Matrix { k: 4, n: 2, data: vec![1.0, -8.0, -2.0, 7.0, 3.0, 6.0, 4.0, 5.0] };
-        let layer = Calibrated::new(&weight, None, &Rows { k: 4, data: Vec::new() });
+        let layer = Calibrated::new(&weight, None, &Rows { k: 4, data: Vec::new(), ..Rows::default() });
         let left = pruned(&layer, Pattern::Columns, 4).unwrap();
         let column = |j: usize| (0..4).map(|i| left[(i, j)]).collect::<Vec<_>>();
         assert_eq!(column(0), [0.0, 0.0, 3.0, 4.0]);
@@ -137,8 +138,8 @@ mod tests {
         let shared = noise(7, 300 * k / 2);
         let rows: Vec<f32> = (0..300 * k).map(|at| shared[at / 2] * (1.0 + 0.3 * (at % 2) as f32)).collect();
         let weight = Matrix { k, n: 8, data: noise(8, k * 8) };
-        let layer = Calibrated::new(&weight, None, &Rows { k, data: rows });
-        let blind = Calibrated::new(&weight, None, &Rows { k, data: Vec::new() });
+        let layer = Calibrated::new(&weight, None, &Rows { k, data: rows, ..Rows::default() });
+        let blind = Calibrated::new(&weight, None, &Rows { k, data: Vec::new(), ..Rows::default() });
         let aware = layer.error(pruned(&layer, Pattern::Columns, k).unwrap().as_ref()).mse;
         let magnitude = layer.error(pruned(&blind, Pattern::Columns, k).unwrap().as_ref()).mse;
         assert!(aware < 0.5 * magnitude, "{aware} against {magnitude}");

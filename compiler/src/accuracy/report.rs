@@ -2,7 +2,7 @@
 
 use super::gates::{Gates, Measured};
 use super::layer::LayerError;
-use autoglm_passes::egraph::Kind;
+use autoglm_passes::egraph::{Estimate, Kind};
 
 /// What a compression did, and what it was measured to cost.
 #[derive(Clone, Debug)]
@@ -23,23 +23,30 @@ pub struct AccuracyReport {
     pub rounds: Vec<Round>,
     /// Layers in execution order.
     pub layers: Vec<LayerReport>,
+    /// What the chosen graph keeps on held-out data, if there are such.
+    pub held_out: Option<HeldOut>,
+}
+
+/// What a chosen graph keeps on data that had no part in choosing it.
+#[derive(Clone, Debug)]
+pub struct HeldOut {
+    /// Runs that the figures are of.
+    pub samples: usize,
+    /// What was measured.
+    pub measured: Measured,
+    /// Gates, as they were asked for, that do not hold there.
+    pub failures: Vec<String>,
 }
 
 impl AccuracyReport {
     /// What an engine says of itself: gates, figures, and of how many samples they are.
-    pub(crate) fn facts(&self) -> impl Iterator<Item = (String, String)> + use<> {
-        let m = &self.measured;
-        [
-            ("accuracy.gates", self.gates.to_string()),
-            ("accuracy.samples", self.samples.to_string()),
-            ("accuracy.layer.cosine", format!("{:.6}", m.layer_cosine)),
-            ("accuracy.layer.mse", format!("{:.6}", m.layer_mse)),
-            ("accuracy.out.cosine", format!("{:.6}", m.out_cosine)),
-            ("accuracy.out.worst", format!("{:.6}", m.out_worst)),
-            ("accuracy.out.top1", format!("{:.6}", m.out_top1)),
-        ]
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
+    pub(crate) fn facts(&self) -> Vec<(String, String)> {
+        let held_out =
+            self.held_out.iter().flat_map(|it| figures("accuracy.held_out", it.samples, &it.measured));
+        std::iter::once(("accuracy.gates".to_owned(), self.gates.to_string()))
+            .chain(figures("accuracy", self.samples, &self.measured))
+            .chain(held_out)
+            .collect()
     }
 
     /// Of a model that is left as it is.
@@ -53,8 +60,23 @@ impl AccuracyReport {
             bytes: (0.0, 0.0),
             rounds: Vec::new(),
             layers: Vec::new(),
+            held_out: None,
         }
     }
+}
+
+/// What was measured, under names that begin with `of`.
+fn figures(of: &str, samples: usize, m: &Measured) -> Vec<(String, String)> {
+    let figure = |(name, value): (&str, f64)| (format!("{of}.{name}"), format!("{value:.6}"));
+    let all = [
+        ("layer.cosine", m.layer_cosine),
+        ("layer.mse", m.layer_mse),
+        ("out.cosine", m.out_cosine),
+        ("out.worst", m.out_worst),
+        ("out.top1", m.out_top1),
+    ];
+    let samples = (format!("{of}.samples"), samples.to_string());
+    std::iter::once(samples).chain(all.into_iter().map(figure)).collect()
 }
 
 /// A graph that was measured.
@@ -68,6 +90,8 @@ pub struct Round {
     pub latency: f64,
     /// Bytes of its weights.
     pub bytes: f64,
+    /// The alternatives in it, by their ids, ascending.
+    pub alternatives: Vec<u32>,
     /// What it kept.
     pub measured: Measured,
     /// Gates, tightened, that it did not keep.
@@ -81,15 +105,21 @@ pub struct LayerReport {
     pub name: String,
     /// Why there was nothing to choose from, if so.
     pub none: Option<String>,
+    /// Predicted nanoseconds of the exact layer.
+    pub latency: f64,
     /// What there was to choose from.
     pub offers: Vec<Offer>,
     /// How far its results are from the exact ones in the chosen graph, errors of the layers before it included.
     pub measured: LayerError,
+    /// The same on held-out data, if there are such.
+    pub held_out: Option<LayerError>,
 }
 
 /// An alternative of a layer.
 #[derive(Clone, Debug)]
 pub struct Offer {
+    /// Its number among the alternatives of all layers; none if the search was not offered it.
+    pub id: Option<u32>,
     /// Its kind.
     pub kind: Kind,
     /// `rank 96`, `2:4`.
@@ -98,6 +128,8 @@ pub struct Offer {
     pub bytes: usize,
     /// Its error on rows that it was not made for.
     pub error: LayerError,
+    /// What the search expects of it; none if it was not offered.
+    pub estimate: Option<Estimate>,
     /// Why it is not in the engine; none if it is.
     pub refused: Option<String>,
 }

@@ -25,6 +25,10 @@ fn nearly(rank: usize, off: f32) -> Vec<f32> {
 
 /// Two products, the first with a weight of about rank 16, the second with one of full rank.
 fn network() -> Graph {
+    network_of([nearly(16, 0.02), noise(4, K * K)])
+}
+
+fn network_of(weights: [Vec<f32>; 2]) -> Graph {
     let source = format!(
         "graph @g (%x: f32[N,{K}]) {{
           %w = const f32[{K},{K}] splat 0.5
@@ -36,7 +40,6 @@ fn network() -> Graph {
         }}"
     );
     let mut graph = parse(&source).unwrap_or_else(|e| panic!("{e:?}"));
-    let weights = [nearly(16, 0.02), noise(4, K * K)];
     for (constant, data) in graph.consts.iter_mut().zip(weights) {
         *constant = Const {
             ty: constant.ty.clone(),
@@ -57,6 +60,7 @@ fn wanted(gates: &str) -> Accuracy {
     Accuracy {
         gates: Gates::parse(gates).unwrap(),
         samples: samples(100, 8),
+        held_out: Vec::new(),
         low_rank: true,
         sparse: true,
         keep: Vec::new(),
@@ -102,6 +106,116 @@ fn a_layer_of_low_rank_is_factored_and_gates_hold_on_other_data() {
     assert!(error < 2.0 * measured && measured < 2.0 * error, "{error} against {measured}");
 }
 
+/// Results of both products of a graph of [`network`]'s kind, on samples that were not seen: least cosine and largest squared
+/// error in units of the variance, in f64 from the weights.
+fn layer_errors(first: &[f64], samples: &[Sample]) -> (f64, f64) {
+    let product = |x: &[f64], w: &[f64]| -> Vec<f64> {
+        let element = |at: usize| (0..K).map(|i| x[at / K * K + i] * w[i * K + at % K]).sum::<f64>();
+        (0..x.len()).map(element).collect()
+    };
+    let wide = |w: &[f32]| w.iter().map(|x| f64::from(*x)).collect::<Vec<f64>>();
+    let (exact, second) = (wide(&nearly(16, 0.02)), wide(&noise(4, K * K)));
+    let (mut all, mut others) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+    for sample in samples {
+        let x = sample["x"].to_f64();
+        for (weight, found) in [(exact.as_slice(), &mut all), (first, &mut others)] {
+            let y = product(&x, weight);
+            let z = product(&y.iter().map(|y| y.tanh()).collect::<Vec<_>>(), &second);
+            found[0].extend(y);
+            found[1].extend(z);
+        }
+    }
+    let (mut cosine, mut mse) = (1.0f64, 0.0f64);
+    for (x, y) in all.iter().zip(&others) {
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        let (count, mean) = (x.len() as f64, x.iter().sum::<f64>() / x.len() as f64);
+        let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count;
+        let off: f64 = x.iter().zip(y).map(|(x, y)| (x - y).powi(2)).sum::<f64>() / count;
+        cosine = cosine.min(dot(x, y) / (dot(x, x) * dot(y, y)).sqrt());
+        mse = mse.max(off / variance);
+    }
+    (cosine, mse)
+}
+
+#[test]
+fn held_out_data_are_measured_and_decide_nothing() {
+    let gates = "layer.cosine>=0.95,layer.mse<=0.01,out.cosine>=0.99";
+    let (plain, alone) = compress(&wanted(gates));
+    assert!(alone.held_out.is_none() && alone.layers.iter().all(|l| l.held_out.is_none()));
+    let unseen = Accuracy { held_out: samples(900, 4), ..wanted(gates) };
+    let (graph, report) = compress(&unseen);
+    assert_eq!(autoglm_ir::text::print(&graph), autoglm_ir::text::print(&plain));
+    let it = report.held_out.as_ref().unwrap();
+    assert_eq!((it.samples, it.failures.len()), (4, 0), "{it:?}");
+    let name = &chosen(&report, "first").unwrap().name;
+    let rank: usize = name.strip_prefix("rank ").unwrap().parse().unwrap();
+    assert!(chosen(&report, "second").is_none());
+    let weights: Vec<Tensor> = (0..graph.consts.len())
+        .map(|i| interp::const_tensor(&graph, autoglm_ir::ConstId(i as u32)).unwrap())
+        .collect();
+    let factor = |shape: [usize; 2]| weights.iter().find(|w| w.shape == shape).unwrap().to_f64();
+    let (down, up) = (factor([K, rank]), factor([rank, K]));
+    let element = |at: usize| (0..rank).map(|r| down[at / K * rank + r] * up[r * K + at % K]).sum::<f64>();
+    let first: Vec<f64> = (0..K * K).map(element).collect();
+    let (cosine, mse) = layer_errors(&first, &unseen.held_out);
+    let m = it.measured;
+    assert!((m.layer_cosine - cosine).abs() < 1e-4, "{} against {cosine}", m.layer_cosine);
+    assert!((m.layer_mse / mse - 1.0).abs() < 0.02, "{} against {mse}", m.layer_mse);
+    let facts = report.facts();
+    let fact = |name: &str| facts.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
+    assert_eq!(fact("accuracy.held_out.samples"), Some("4"));
+    assert_eq!(fact("accuracy.held_out.layer.mse"), Some(format!("{:.6}", m.layer_mse).as_str()));
+}
+
+/// Each sample has eight directions of its own. A factor that is made for six samples serves these 48 directions, and no others.
+#[test]
+fn alternatives_are_not_judged_by_the_samples_that_they_are_made_for() {
+    let mut accuracy = wanted("layer.mse<=0.2");
+    let own = |i: u64| {
+        let (shares, directions) = (noise(700 + i, 96 * 8), noise(800 + i, 8 * K));
+        let element =
+            |at: usize| (0..8).map(|d| shares[at / K * 8 + d] * directions[d * K + at % K]).sum::<f32>();
+        Sample::from([("x".to_owned(), matrix::tensor(vec![96, K], (0..96 * K).map(element)))])
+    };
+    accuracy.samples = (0..8).map(own).collect();
+    accuracy.sparse = false;
+    let graph = network_of([noise(5, K * K), noise(4, K * K)]);
+    let graph = passes::run(&passes::CANONICALISE, &graph, &passes::Options::default()).unwrap();
+    let judge = |accuracy: &Accuracy| optimise(&graph, &passes::Options::default(), accuracy).unwrap().2;
+    let report = judge(&accuracy);
+    assert!(chosen(&report, "first").is_none(), "{report:#?}");
+    assert!(report.layers[0].offers.iter().all(|o| o.error.mse > 0.2), "{report:#?}");
+    // With the directions of all samples in each of them it would be made for all.
+    let all: Vec<f64> = accuracy.samples[..6].iter().flat_map(|s| s["x"].to_f64()).collect();
+    let mixed = |i: usize| {
+        let rows = (0..96).flat_map(|r| all[(i + r * 6) * K..][..K].to_vec());
+        Sample::from([("x".to_owned(), matrix::tensor(vec![96, K], rows.map(|x| x as f32)))])
+    };
+    accuracy.samples = (0..6).map(mixed).collect();
+    assert!(judge(&accuracy).layers[0].offers[0].error.mse < 0.02);
+}
+
+#[test]
+fn gates_may_fail_on_held_out_data() {
+    // Calibration data have a mean, which the factors' bias keeps; held-out data have none, and are small beside that bias.
+    let mut accuracy = wanted("layer.mse<=0.01");
+    let moved = |seed: u64, scale: f32, mean: f32| {
+        let data = noise(seed, 96 * K).into_iter().map(move |x| scale * x + mean);
+        Sample::from([("x".to_owned(), matrix::tensor(vec![96, K], data))])
+    };
+    accuracy.samples = (0..8).map(|i| moved(100 + i, 1.0, 1.0)).collect();
+    accuracy.held_out = vec![moved(900, 1e-3, 0.0)];
+    let (_, report) = compress(&accuracy);
+    assert!(chosen(&report, "first").is_some() && report.measured.layer_mse <= 0.01, "{report:#?}");
+    let it = report.held_out.unwrap();
+    assert!(it.measured.layer_mse > 0.01 && it.failures[0].starts_with("layer.mse is"), "{it:?}");
+    // A run that does not fit is refused as such.
+    accuracy.held_out = vec![Sample::new()];
+    let graph = passes::run(&passes::CANONICALISE, &network(), &passes::Options::default()).unwrap();
+    let refused = optimise(&graph, &passes::Options::default(), &accuracy).err().unwrap();
+    assert!(refused.contains("held-out data: the sample has no `x`"), "{refused}");
+}
+
 #[test]
 fn gates_that_nothing_keeps_leave_the_graph_exact() {
     let (graph, report) = compress(&wanted("layer.mse<=0.000000001"));
@@ -128,6 +242,35 @@ fn layers_may_be_kept_and_kinds_left_out() {
     accuracy.low_rank = false;
     let (_, report) = compress(&accuracy);
     assert!(report.layers.iter().flat_map(|l| &l.offers).all(|o| o.kind == Kind::Sparse));
+}
+
+#[test]
+fn both_kinds_together_are_never_worse_than_one_alone() {
+    for objective in [Objective::Bytes, Objective::Latency] {
+        for gates in ["out.cosine>=0.995", "out.cosine>=0.95", "out.cosine>=0.8", "out.cosine>=0.6"] {
+            let report = |low_rank: bool, sparse: bool| {
+                compress(&Accuracy { objective, low_rank, sparse, ..wanted(gates) }).1
+            };
+            let (both, alone) = (report(true, true), [report(true, false), report(false, true)]);
+            for alone in &alone {
+                let (of_both, of_one) = match objective {
+                    Objective::Bytes => (both.bytes.1, alone.bytes.1),
+                    Objective::Latency => (both.latency.1, alone.latency.1),
+                };
+                assert!(
+                    of_both <= of_one * (1.0 + 1e-9),
+                    "{objective:?} {gates}: {of_both} against {of_one}"
+                );
+                // What an alternative costs does not depend on what there is beside it.
+                for (layer, same) in alone.layers.iter().zip(&both.layers) {
+                    for offer in layer.offers.iter().filter(|offer| offer.id.is_some()) {
+                        let twin = same.offers.iter().find(|o| o.name == offer.name).unwrap();
+                        assert_eq!(twin.estimate, offer.estimate, "{} of {}", offer.name, layer.name);
+                    }
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -117,5 +117,9 @@ fn merge(
         b.same(part.class, slice)?;
         group.push((part.class, node));
     }
+    // It computes what all of them do.
+    let nodes: BTreeSet<String> =
+        products.iter().filter_map(|p| Some(b.data(p.class).loc.as_deref()?.to_owned())).collect();
+    b.locate(product, &nodes.into_iter().collect::<Vec<_>>().join("+"));
     Ok(group)
 }

@@ -15,7 +15,7 @@ mod zeros;
 pub use cost::CostModel;
 pub use rule::{Apply, Builder, Miss, Numerics, Rhs, Rule};
 pub use saturate::{Activities, Activity};
-pub use search::{Alternative, Kind, Layer, Objective, Picked, Search, Started, Tap};
+pub use search::{Alternative, Estimate, Kind, Layer, Objective, Picked, Search, Started, Tap};
 pub use show::{Format, apply_rule, draw};
 pub use table::{CostTable, Kernel, Point};
 

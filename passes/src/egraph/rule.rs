@@ -196,6 +196,14 @@ impl Builder<'_> {
         self.add(op, attrs, args)
     }
 
+    /// Says which ONNX nodes a class computes, if that is not known.
+    pub(crate) fn locate(&mut self, id: Id, nodes: &str) {
+        let loc = &mut self.egraph[id].data.loc;
+        if loc.is_none() && !nodes.is_empty() {
+            *loc = Some(nodes.into());
+        }
+    }
+
     /// What is known of a class.
     pub fn data(&self, id: Id) -> &Data {
         &self.egraph[id].data

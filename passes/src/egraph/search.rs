@@ -14,7 +14,11 @@ use autoglm_ir::graph::Output;
 use autoglm_ir::sparsity::Zeros;
 use autoglm_ir::{Attr, Attrs, ConstId, DType, Graph, Tensor, ValueId};
 use egg::Id;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+
+mod estimate;
+
+pub use estimate::Estimate;
 
 /// What the cheapest graph is to be cheap in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -172,22 +176,10 @@ impl<'g> Search<'g> {
 
     fn find_layers(&self, dag: &Dag, exact: &Choice) -> Vec<Layer> {
         let order = dag.reachable(exact).unwrap_or_default();
-        let mut readers: BTreeMap<Id, Vec<Id>> = BTreeMap::new();
-        for class in &order {
-            let node = dag.node(&self.it.egraph, exact, *class);
-            for child in node.map_or(&[][..], egg::Language::children) {
-                readers.entry(self.it.egraph.find(*child)).or_default().push(*class);
-            }
-        }
-        order.iter().filter_map(|class| self.layer((dag, exact), *class, &readers)).collect()
+        order.iter().filter_map(|class| self.layer(dag, exact, *class)).collect()
     }
 
-    fn layer(
-        &self,
-        (dag, exact): (&Dag, &Choice),
-        class: Id,
-        readers: &BTreeMap<Id, Vec<Id>>,
-    ) -> Option<Layer> {
+    fn layer(&self, dag: &Dag, exact: &Choice, class: Id) -> Option<Layer> {
         let egraph = &self.it.egraph;
         let ENode::Op(op, children) = dag.node(egraph, exact, class)? else { return None };
         let conv = op.name() == "conv";
@@ -206,12 +198,7 @@ impl<'g> Search<'g> {
             4 => Some(constant(3)?),
             _ => None,
         };
-        let loc = |id: &Id| egraph[*id].data.loc.as_deref().filter(|loc| !loc.is_empty()).map(str::to_owned);
-        // A merged product has the names of the slices that are taken of it.
-        let name = loc(&class).unwrap_or_else(|| {
-            let of = readers.get(&class).into_iter().flatten().filter_map(loc).collect::<BTreeSet<_>>();
-            of.into_iter().collect::<Vec<_>>().join("+")
-        });
+        let name = egraph[class].data.loc.as_deref().unwrap_or_default().to_owned();
         Some(Layer { class, x: egraph.find(children[1]), attrs, conv, name, weight: constant(2)?, bias })
     }
 
@@ -267,6 +254,7 @@ impl<'g> Search<'g> {
         let kind = alternative.kind();
         let made = self.build_alternative(&layer, alternative).map_err(|Miss(reason)| reason)?;
         let egraph = &mut self.it.egraph;
+        Builder::free(egraph, usize::MAX).locate(made, &layer.name);
         egraph.rebuild();
         if egraph.find(made) == egraph.find(layer.class) {
             return Ok(None);
@@ -297,6 +285,7 @@ impl<'g> Search<'g> {
                 let axes = down.shape.len();
                 let down = b.constant(down)?;
                 let inner = b.op(op, layer.attrs.clone(), &[layer.x, down])?;
+                b.locate(inner, &layer.name);
                 let mut args = vec![inner, b.constant(up)?];
                 args.extend(bias.map(|bias| b.constant(bias)).transpose()?);
                 b.op(op, if layer.conv { pixel(axes.saturating_sub(2)) } else { Attrs::default() }, &args)

@@ -12,7 +12,7 @@ fn network(layers: usize, width: usize) -> Graph {
     }
     let mut x = "%x".to_owned();
     for (i, at) in (0..layers).map(|i| (i, 3 * i)) {
-        text += &format!(" %{at} = matmul {x}, %w{i}\n %{} = tanh %{at}\n", at + 1);
+        text += &format!(" %{at} = matmul {x}, %w{i} loc \"p{i}\"\n %{} = tanh %{at}\n", at + 1);
         text += &format!(" %{} = add %{}, {x}\n", at + 2, at + 1);
         x = format!("%{}", at + 2);
     }
@@ -99,6 +99,33 @@ fn large_networks_are_within_two_percent_of_random_search() {
 }
 
 #[test]
+fn estimates_are_of_alternatives_alone_and_add_up() {
+    let mut r = Random(11);
+    let graph = network(3, 256);
+    let search = search(&graph, 256, &[64, 16], &mut r);
+    let (exact, estimates) = (search.exact_pick().unwrap(), search.estimates().unwrap());
+    assert_eq!(estimates.keys().copied().collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+    let near = |a: f64, b: f64| (a - b).abs() <= 1e-9 * a.abs().max(b.abs()).max(1.0);
+    for (id, it) in &estimates {
+        let alone = search.with(&[*id]).unwrap();
+        assert!(
+            near(alone.error, it.error) && near(exact.latency - alone.latency, it.latency),
+            "{id}: {it:?}"
+        );
+        // In the order of bytes work decides between equals, with a weight of a millionth.
+        let rank = [64.0, 16.0][*id as usize % 2];
+        assert!((it.bytes - 4.0 * (256.0 * 256.0 - 2.0 * 256.0 * rank)).abs() < 1.0, "{id}: {it:?}");
+    }
+    let three = search.with(&[0, 3, 4]).unwrap();
+    let sum: f64 = [0, 3, 4].iter().map(|id| estimates[id].latency).sum();
+    assert!(near(exact.latency - three.latency, sum));
+    let layers = search.layer_latencies().unwrap();
+    assert!(
+        layers.len() == 3 && layers.iter().sum::<f64>() < exact.latency && layers.iter().all(|ns| *ns > 0.0)
+    );
+}
+
+#[test]
 fn what_one_kind_can_do_both_can() {
     let mut r = Random(7);
     let graph = network(12, 256);
@@ -131,6 +158,12 @@ fn the_graph_of_a_pick_has_its_alternatives_and_taps() {
     assert_eq!(count(&search.graph(&both).unwrap()), 4);
     let one = search.with(&[1]).unwrap();
     assert_eq!(one.alternatives, [1]);
+    // All steps of a layer bear its name.
+    let named = |graph: &Graph, name: &str| graph.nodes.iter().filter(|n| &*n.loc == name).count();
+    assert_eq!(
+        (named(&search.graph(&one).unwrap(), "p0"), named(&search.graph(&one).unwrap(), "p1")),
+        (1, 2)
+    );
     let tapped = search.tapped(Some(&one), &[Tap::Input(1), Tap::Output(1)]).unwrap();
     assert_eq!((count(&tapped), tapped.outputs.len()), (3, 3));
     assert_eq!(autoglm_ir::verify::verify(&tapped), []);
