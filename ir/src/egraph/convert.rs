@@ -61,7 +61,10 @@ pub fn from_graph(graph: &Graph, limits: FoldLimits) -> Result<(EGraph, Vec<Id>)
     }
     egraph.rebuild();
     let all: Option<Vec<Id>> = classes.into_iter().collect();
-    Ok((egraph, all.ok_or("a value has no definition")?))
+    let all = all.ok_or("a value has no definition")?;
+    egraph.analysis.outputs =
+        graph.outputs.iter().filter_map(|o| all.get(o.value.0 as usize).copied()).collect();
+    Ok((egraph, all))
 }
 
 /// The graph of the nodes that `pick` chooses for each class, from the classes of the outputs of `origin`.

@@ -79,6 +79,8 @@ pub struct Facts {
     /// Known elements of the constants.
     pub(super) contents: BTreeMap<ConstId, Vec<Dim>>,
     pub(super) inputs: Vec<Data>,
+    /// Classes of the results of the graph.
+    pub outputs: Vec<Id>,
     /// What folding may still spend.
     pub(super) budget: FoldBudget,
     /// Constants made from constants, so that each is made once.

@@ -5,7 +5,7 @@ use autoglm_ir::dim::product;
 use autoglm_ir::egraph::{Data, EGraph, ENode};
 use autoglm_ir::op::TensorType;
 use autoglm_ir::{Attr, Attrs, Const, ConstData, DType, Dim, OpId, Tensor};
-use egg::Id;
+use egg::{Id, Language};
 use std::fmt;
 
 /// What a rule may do to the bits of a result.
@@ -251,6 +251,21 @@ impl Builder<'_> {
             _ => None,
         };
         self.egraph[id].nodes.iter().filter_map(of).collect()
+    }
+
+    /// The nodes that read a class, and the classes that they are in.
+    pub(crate) fn readers(&self, id: Id) -> Vec<(ENode, Id)> {
+        let of = |node: Id| {
+            let canonical = self.egraph.id_to_node(node).clone().map_children(|c| self.egraph.find(c));
+            (canonical, self.egraph.find(node))
+        };
+        self.egraph[id].parents().map(of).collect()
+    }
+
+    /// Whether a class is a result of the graph.
+    pub(crate) fn is_output(&self, id: Id) -> bool {
+        let id = self.egraph.find(id);
+        self.egraph.analysis.outputs.iter().any(|output| self.egraph.find(*output) == id)
     }
 
     /// An operator, unless its inference refuses it or needs a guard, or the e-graph is full.

@@ -241,18 +241,20 @@ fn distribute(b: &mut Builder<'_>) -> Result<Id, Miss> {
     b.op("mul", Attrs::default(), &[sum, c])
 }
 
+/// Whether an element type holds every value of another, in the same order. bf16 has the exponents of f32, which f16 has
+/// not; both fit f32.
+pub(super) fn widens(from: DType, to: DType) -> bool {
+    let signs = from.is_unsigned_int() || !to.is_unsigned_int();
+    to.bits() > from.bits()
+        && (from.is_float() && to.is_float() && from.bits() >= 16 || from.is_int() && to.is_int() && signs)
+}
+
 fn cast_back(b: &mut Builder<'_>) -> Result<Id, Miss> {
     let x = b.var("x")?;
     let from = b.ty(x)?.dtype;
     let wide = b.attrs("q")?.dtype("to").ok_or("a cast without a type")?;
     let back = b.attrs("p")?.dtype("to").ok_or("a cast without a type")?;
-    let wider = from.is_float() && wide.is_float() && wide.bits() > from.bits() && from.bits() >= 16
-        || from.is_int()
-            && wide.is_int()
-            && wide.bits() > from.bits()
-            && (from.is_unsigned_int() || !wide.is_unsigned_int());
-    // bf16 has the exponents of f32, which f16 has not; both fit f32.
-    if back != from || !wider {
+    if back != from || !widens(from, wide) {
         return Err(Miss(format!("{from} to {wide} to {back} is not the identity")));
     }
     Ok(x)

@@ -11,6 +11,7 @@ mod positions;
 mod rope;
 mod select;
 mod shape;
+mod tails;
 pub(crate) mod view;
 
 use crate::egraph::{Builder, Miss, Rule};
@@ -29,6 +30,7 @@ pub static THEMES: &[(&str, &[Rule])] = &[
     ("attention", attention::RULES),
     ("causal", causal::RULES),
     ("rope", rope::RULES),
+    ("tails", tails::RULES),
 ];
 
 /// All rules.

@@ -2,6 +2,8 @@
 //! rewrites the expectations; what a rule may do to the results is checked against the reference interpreter all the same.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../equal/mod.rs"]
+mod equal;
 mod numeric;
 mod perturb;
 
@@ -113,6 +115,19 @@ fn firing(text: &str) -> Vec<Graph> {
             parse_with(&graph, &Pool::new()).unwrap()
         })
         .collect()
+}
+
+#[test]
+fn exact_rules_keep_every_bit() {
+    let strict = Options { strict: true, ..Options::default() };
+    for (name, path, text) in files() {
+        let exact = rules::all().any(|r| r.name == name && r.numerics == egraph::Numerics::Exact);
+        for graph in firing(&text).iter().filter(|_| exact) {
+            let canonical = run(&CANONICALISE, graph, &strict).unwrap();
+            let (optimised, _) = egraph::explain(&canonical, &strict).unwrap();
+            equal::assert_equal(graph, &optimised, true, &format!("{} @{}", path.display(), graph.name));
+        }
+    }
 }
 
 #[test]
