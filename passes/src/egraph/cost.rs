@@ -52,6 +52,9 @@ impl Default for CostModel {
     }
 }
 
+/// Nanoseconds that a sort by positions takes for each element and level, of tens of thousands of elements.
+const COMPARISON: f64 = 10.0;
+
 /// An operator with the types of its arguments and results.
 struct Node<'n> {
     op: OpId,
@@ -180,13 +183,18 @@ impl CostModel {
         let Ok(outs) = (op.def().infer)(&cx) else { return f64::INFINITY };
         let constant = |i: usize| children.get(i + 1).is_some_and(|c| egraph[*c].data.constant.is_some());
         let written: f64 = outs.iter().map(|t| self.tensor_bytes(t)).sum();
+        if op.name() == "top_k" {
+            let extent = usize::try_from(attrs.int("axis")).ok().and_then(|axis| args[0].shape.get(axis));
+            let levels = extent.map_or(1.0, |n| self.size(n)).max(2.0).log2();
+            return self.step + self.elements(args[0]) * levels * COMPARISON;
+        }
         if let Some(out) = outs.first().filter(|out| self.table.is_some() && out.dtype == DType::F32) {
             let node = Node { op, cx: &cx, out, constant: &constant };
             if let Some(ns) = self.measured(&node) {
                 return ns;
             }
         }
-        let read: f64 = args.iter().map(|t| self.tensor_bytes(t)).sum();
+        let read = self.read(op, &args, &outs);
         let work = outs.first().map_or(0.0, |out| self.size(&(op.def().work)(&cx, out).flops));
         match op.def().class {
             // A weight that is known to be one is packed at compile time.
@@ -205,6 +213,15 @@ impl CostModel {
             Fusion::Movement if op.name() == "transpose" => 1.0 + 0.05 * written / self.bytes,
             _ => self.step + (read + written) / self.bytes + work / self.flops,
         }
+    }
+
+    /// Bytes that an operator reads: a gather, of its data, what it gives.
+    fn read(&self, op: OpId, args: &[&TensorType], outs: &[TensorType]) -> f64 {
+        let of = |(i, ty): (usize, &&TensorType)| match outs.first() {
+            Some(out) if i == 0 && op.name().starts_with("gather") => self.tensor_bytes(out),
+            _ => self.tensor_bytes(ty),
+        };
+        args.iter().enumerate().map(of).sum()
     }
 
     /// Cost by the measured kernels, of an operator that one of them computes.
@@ -252,7 +269,7 @@ impl CostModel {
                 Some(self.predict(Kernel::Gather, &[elements / cols, cols]))
             }
             _ => {
-                let read: f64 = args.iter().map(|ty| self.tensor_bytes(ty)).sum();
+                let read = self.read(node.op, args, std::slice::from_ref(out));
                 let work = self.size(&(node.op.def().work)(node.cx, out).flops);
                 Some(self.predict(Kernel::Map, &[read + self.tensor_bytes(out)]) + work / self.flops)
             }

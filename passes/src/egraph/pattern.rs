@@ -12,7 +12,7 @@
 //! | `0.5` | a tensor whose elements are all that number; one that f32 does not hold exactly, to a relative 1e-6 |
 //!
 //! `(unary ?x)` and `(binary ?x ?y)` stand for any elementwise operator of so many arguments, the same one in the whole pattern.
-//! `(transpose:p ?x)` binds the attributes as `p`; `(softmax{log=0} ?x)` requires some.
+//! `(result#1 (top_k ?x))` is one result of an operator with several. `(transpose:p ?x)` binds the attributes as `p`; `(softmax{log=0} ?x)` requires some.
 
 use autoglm_ir::egraph::{EGraph, ENode};
 use autoglm_ir::op::Fusion;
@@ -58,6 +58,8 @@ enum OpTerm {
     Is(OpId),
     /// Any elementwise operator of this many arguments.
     Elementwise(usize),
+    /// One result of an operator with several.
+    Result(u32),
 }
 
 impl OpTerm {
@@ -65,6 +67,7 @@ impl OpTerm {
         match self {
             OpTerm::Is(this) => this == op,
             OpTerm::Elementwise(_) => op.def().class == Fusion::Elementwise,
+            OpTerm::Result(_) => false,
         }
     }
 }
@@ -127,12 +130,15 @@ impl Pattern {
     /// The classes that a match may start from, in order.
     pub(crate) fn roots(&self, egraph: &EGraph) -> Vec<Id> {
         let Term::Op { op, args, .. } = self.root.unnamed() else { return Vec::new() };
-        let OpTerm::Is(op) = op else {
-            let mut all: Vec<Id> = egraph.classes().map(|c| egraph.find(c.id)).collect();
-            all.sort_unstable();
-            return all;
+        let like = match op {
+            OpTerm::Is(op) => ENode::Op(*op, std::iter::repeat_n(Id::from(0), args.len() + 1).collect()),
+            OpTerm::Result(i) => ENode::Result(*i, [Id::from(0)]),
+            OpTerm::Elementwise(_) => {
+                let mut all: Vec<Id> = egraph.classes().map(|c| egraph.find(c.id)).collect();
+                all.sort_unstable();
+                return all;
+            }
         };
-        let like = ENode::Op(*op, std::iter::repeat_n(Id::from(0), args.len() + 1).collect());
         let mut roots: Vec<Id> = egraph
             .classes_for_op(&like.discriminant())
             .into_iter()
@@ -189,6 +195,7 @@ impl Pattern {
                 match op {
                     OpTerm::Is(op) => make.node(*op, attrs, &args),
                     OpTerm::Elementwise(_) => make.any(&args),
+                    OpTerm::Result(i) => make.result(*i, args[0]),
                 }
             }
         }
@@ -209,6 +216,8 @@ pub(crate) trait Make {
     fn any(&mut self, args: &[Id]) -> Result<Id, Self::Error>;
     /// An operator.
     fn node(&mut self, op: OpId, attrs: Attrs, args: &[Id]) -> Result<Id, Self::Error>;
+    /// One result of an operator with several.
+    fn result(&mut self, i: u32, of: Id) -> Result<Id, Self::Error>;
 }
 
 impl Bindings {
@@ -278,6 +287,13 @@ impl Search<'_> {
                             if op.admits(*found) && children.len() == args.len() + 1 =>
                         {
                             self.node(goals, *op, (*found, children), (attrs, args));
+                        }
+                        ENode::Result(i, [of]) if *op == OpTerm::Result(*i) => {
+                            self.held += 1;
+                            goals.push((&args[0], *of));
+                            self.solve(goals);
+                            goals.pop();
+                            self.held -= 1;
                         }
                         _ => {}
                     }
@@ -445,6 +461,10 @@ impl<'t> Parser<'t> {
         let op = match name {
             "unary" => OpTerm::Elementwise(1),
             "binary" => OpTerm::Elementwise(2),
+            "result" if self.eat('#') => {
+                let i = self.name();
+                OpTerm::Result(i.parse().map_err(|_| format!("`{i}` is no number of a result"))?)
+            }
             _ => OpTerm::Is(OpId::of(name).ok_or_else(|| format!("there is no operator `{name}`"))?),
         };
         let attrs = if self.eat(':') {
@@ -473,6 +493,7 @@ impl<'t> Parser<'t> {
         let fits = match op {
             OpTerm::Is(op) => (op.def().arity.min..=op.def().arity.max).contains(&args.len()),
             OpTerm::Elementwise(n) => n == args.len(),
+            OpTerm::Result(_) => args.len() == 1,
         };
         if !fits {
             return Err(format!("`{name}` cannot take {} arguments", args.len()));

@@ -2,7 +2,7 @@
 
 use super::pattern::{Bindings, Make, Pattern};
 use autoglm_ir::dim::product;
-use autoglm_ir::egraph::{Data, EGraph, ENode};
+use autoglm_ir::egraph::{Data, EGraph, ENode, Kind};
 use autoglm_ir::op::TensorType;
 use autoglm_ir::{Attr, Attrs, Const, ConstData, DType, Dim, OpId, Tensor};
 use egg::{Id, Language};
@@ -145,6 +145,15 @@ impl Make for Builder<'_> {
 
     fn node(&mut self, op: OpId, attrs: Attrs, args: &[Id]) -> Result<Id, Miss> {
         self.add(op, attrs, args)
+    }
+
+    fn result(&mut self, i: u32, of: Id) -> Result<Id, Miss> {
+        match &self.data(of).kind {
+            Kind::Tensors(types) if types.len() > 1 && (i as usize) < types.len() => {
+                Ok(self.egraph.add(ENode::Result(i, [of])))
+            }
+            _ => Err(Miss(format!("there is no result {i} among several"))),
+        }
     }
 }
 

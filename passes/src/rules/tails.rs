@@ -31,6 +31,10 @@ pub(super) const RULES: &[Rule] = &[
         "(arg_max:p (transpose:q ?x))" => Rhs::Apply(|b| arg_transpose(b, "arg_max"))),
     rule!("arg-min-transpose", Exact, "arg_min(transpose(x)) = transpose(arg_min(x))",
         "(arg_min:p (transpose:q ?x))" => Rhs::Apply(|b| arg_transpose(b, "arg_min"))),
+    rule!("top-one-index", Exact, "the index of top_k(x) for k = 1 = arg_max(x)",
+        "(result#1 (top_k:p ?x))" => Rhs::Apply(|b| Ok(top_one(b)?.0))),
+    rule!("top-one", Exact, "the value of top_k(x) for k = 1 = x at arg_max(x)",
+        "(result#0 (top_k:p ?x))" => Rhs::Apply(top_one_value)),
     rule!("slice-unary", Exact, "one position of f(x) = f(that position of x)",
         "(slice:p ?y=(unary ?x))" => Rhs::Apply(|b| cut_elementwise(b, Cut::of_slice))),
     rule!("gather-unary", Exact, "gather(f(x), one index) = f(gather(x, the index))",
@@ -159,6 +163,29 @@ fn arg_transpose(b: &mut Builder<'_>, op: &str) -> Result<Id, Miss> {
     let moved = b.transpose(found, &perm)?;
     let shape = b.ty(b.root()?)?.shape;
     b.reshape(moved, shape)
+}
+
+/// The position that top_k gives for k = 1, and its axis. Ties go to the first in both, and NaN is the largest.
+fn top_one(b: &mut Builder<'_>) -> Result<(Id, usize), Miss> {
+    let (x, attrs) = (b.var("x")?, b.attrs("p")?);
+    let ty = b.ty(x)?;
+    if !matches!(attrs.dims("k"), [k] if k.is(1)) {
+        return Err("k is not known to be 1".into());
+    }
+    let op = match attrs.flag("largest") {
+        true => "arg_max",
+        false if ty.dtype.is_int() => "arg_min",
+        false => return Err("arg_min prefers NaN, which is the largest".into()),
+    };
+    let axis = axis_of(b, "p", ty.rank())?;
+    Ok((arg_kept(b, op, &Attrs::default(), x, axis)?, axis))
+}
+
+/// The largest element itself may be the other zero.
+fn top_one_value(b: &mut Builder<'_>) -> Result<Id, Miss> {
+    let (index, axis) = top_one(b)?;
+    let x = b.var("x")?;
+    b.op("gather_elements", Attrs::new([("axis", Attr::Int(axis as i64))]), &[x, index])
 }
 
 /// What takes one position along an axis of a tensor.
