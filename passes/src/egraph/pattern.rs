@@ -12,7 +12,8 @@
 //! | `0.5` | a tensor whose elements are all that number; one that f32 does not hold exactly, to a relative 1e-6 |
 //!
 //! `(unary ?x)` and `(binary ?x ?y)` stand for any elementwise operator of so many arguments, the same one in the whole pattern.
-//! `(result#1 (top_k ?x))` is one result of an operator with several. `(transpose:p ?x)` binds the attributes as `p`; `(softmax{log=0} ?x)` requires some.
+//! `(transpose:p ?x)` binds the attributes as `p`; `(softmax{log=0} ?x)` requires some. `(result#1 (top_k ?x))` is one result of
+//! an operator with several.
 
 use autoglm_ir::egraph::{EGraph, ENode};
 use autoglm_ir::op::Fusion;
