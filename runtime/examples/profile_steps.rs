@@ -7,7 +7,7 @@
 use autoglm_runtime::cpu::emit::Emitter;
 use autoglm_runtime::elem::ElemType;
 use autoglm_runtime::engine::Engine;
-use autoglm_runtime::program::{Port, Program, Step};
+use autoglm_runtime::program::{Port, Program};
 use autoglm_runtime::session::{Session, SessionOptions};
 use autoglm_runtime::tensor::{HostTensor, TensorMut, TensorRef};
 use std::collections::BTreeMap;
@@ -110,7 +110,8 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let total: f64 = fastest.iter().sum();
     let mut rows: BTreeMap<String, (usize, f64)> = BTreeMap::new();
     for (at, (step, time)) in program.steps.iter().zip(&fastest).enumerate() {
-        let key = if args.all { format!("{at:4} {} {}", label(step), step.name) } else { label(step).into() };
+        let kind = step.kind.name();
+        let key = if args.all { format!("{at:4} {kind} {}", step.name) } else { kind.into() };
         let row = rows.entry(key).or_default();
         *row = (row.0 + 1, row.1 + time);
     }
@@ -122,10 +123,6 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         println!("loops compiled {}, interpreted {}", plan.loops().compiled, plan.loops().interpreted);
     }
     Ok(())
-}
-
-fn label(step: &Step) -> &'static str {
-    step.kind.name()
 }
 
 fn main() -> ExitCode {

@@ -37,9 +37,10 @@ pub(super) fn time(
     let isa = Isa::Auto;
     let options = OpenOptions { threads: 1, isa, jit: true, mmap: true, check_weights: false, interp: false };
     let mut engines = [ctx.backend.open_exact(request, &options)?, ctx.backend.open(output, &options)?];
+    let first =
+        calib::samples(engines[0].signature(), &compress.calib)?.into_iter().next().unwrap_or_default();
     for engine in &mut engines {
-        let first = calib::samples(engine.signature(), &compress.calib)?.into_iter().next();
-        engine.bind(first.unwrap_or_default())?;
+        engine.bind(first.clone())?;
         engine.run()?;
     }
     let mut runs: [Vec<Vec<Duration>>; 2] = Default::default();

@@ -1,19 +1,19 @@
 //! Elementary functions. Where they use fused multiply-add they say so with `mul_add`, which rounds once on every
 //! processor, so every instruction set gives the same bits (one without it pays a library call).
-//!
-//! The polynomials are Chebyshev fits made for this file (relative error below 1e-8 on the stated intervals).
 #![allow(clippy::excessive_precision, reason = "coefficients are written as their sources print them")]
 
 pub(super) mod m32 {
     //! f32: `exp`, `erf`, `tanh`, `sigmoid`, `log` have no branches, so loops over them are vectorised; the others go
     //! through f64 and round once.
 
-    use crate::tile::native::coefficients::{ERF, ERF_END, ERF_SLOPE, ERF_SLOPE_LOW};
+    use crate::tile::native::coefficients::{
+        ERF, ERF_END, ERF_SLOPE, ERF_SLOPE_LOW, EXP, LN2_HI, LN2_LO, LOG, MAGIC,
+    };
 
-    /// 1.5 * 2^23: adding it rounds a small number to an integer held in the low bits.
-    const MAGIC: f32 = 12_582_912.0;
-    const LN2_HI: f32 = 0.693_359_4;
-    const LN2_LO: f32 = -2.121_944_4e-4;
+    #[inline(always)]
+    fn horner<const N: usize>(x: f32, coefficients: &[f32; N]) -> f32 {
+        coefficients[1..].iter().fold(coefficients[0], |p, &c| p.mul_add(x, c))
+    }
 
     /// `n` and `e^r - 1` with `x = n ln 2 + r`, for `|x|` below about 110.
     #[inline(always)]
@@ -22,13 +22,7 @@ pub(super) mod m32 {
         let n = (shifted.to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32);
         let whole = shifted - MAGIC;
         let r = whole.mul_add(-LN2_LO, whole.mul_add(-LN2_HI, x));
-        // Taylor: the first term left out is below 6e-9 for |r| <= ln 2 / 2.
-        let p: f32 = 1.0 / 5040.0;
-        let p = p.mul_add(r, 1.0 / 720.0);
-        let p = p.mul_add(r, 1.0 / 120.0);
-        let p = p.mul_add(r, 1.0 / 24.0);
-        let p = p.mul_add(r, 1.0 / 6.0);
-        let p = p.mul_add(r, 0.5);
+        let p = horner(r, &EXP);
         (n, p.mul_add(r * r, r))
     }
 
@@ -72,8 +66,7 @@ pub(super) mod m32 {
     pub(in crate::tile) fn erf(x: f32) -> f32 {
         let t = x.abs();
         let t = if t > ERF_END { ERF_END } else { t };
-        let p = ERF[1..].iter().fold(ERF[0], |p, &c| p.mul_add(t, c));
-        let p = p.mul_add(t, ERF_SLOPE_LOW);
+        let p = horner(t, &ERF).mul_add(t, ERF_SLOPE_LOW);
         let (n, p) = reduce(t.mul_add(ERF_SLOPE, t * p));
         let scale = power(n);
         scale.mul_add(p, scale - 1.0).copysign(x)
@@ -88,16 +81,7 @@ pub(super) mod m32 {
         let bits = scaled.to_bits().wrapping_sub(0x3F35_04F3) as i32;
         let n = (bits >> 23).wrapping_sub(if tiny { 23 } else { 0 }) as f32;
         let m = f32::from_bits(((bits & 0x7F_FFFF) as u32).wrapping_add(0x3F35_04F3)) - 1.0;
-        // (ln(1 + m) - m + m^2 / 2) / m^3.
-        let p: f32 = 6.971_612e-2;
-        let p = p.mul_add(m, -1.147_973_4e-1);
-        let p = p.mul_add(m, 1.168_542e-1);
-        let p = p.mul_add(m, -1.242_568_7e-1);
-        let p = p.mul_add(m, 1.424_905_8e-1);
-        let p = p.mul_add(m, -1.666_780_2e-1);
-        let p = p.mul_add(m, 2.000_071_6e-1);
-        let p = p.mul_add(m, -2.499_999_7e-1);
-        let p = p.mul_add(m, 3.333_333e-1);
+        let p = horner(m, &LOG);
         let z = m * m;
         let low = z.mul_add(-0.5, p.mul_add(z * m, n * LN2_LO));
         let y = n.mul_add(LN2_HI, m + low);

@@ -2,7 +2,7 @@
 
 use super::emit::Emitter;
 use autoglm_runtime::tile::native::coefficients::{
-    ERF, ERF_END, ERF_SLOPE, ERF_SLOPE_LOW, LN2_HI, LN2_LO, LOG, MAGIC,
+    ERF, ERF_END, ERF_SLOPE, ERF_SLOPE_LOW, EXP, LN2_HI, LN2_LO, LOG, MAGIC,
 };
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::types::{F32X4, I32, I32X4};
@@ -54,7 +54,7 @@ impl Emitter<'_> {
         let r = self.fma(whole, high, x);
         let low = self.f32s(-LN2_LO);
         let r = self.fma(whole, low, r);
-        let p = self.horner(r, &[1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5]);
+        let p = self.horner(r, &EXP);
         let square = self.b.ins().fmul(r, r);
         (n, self.fma(p, square, r))
     }

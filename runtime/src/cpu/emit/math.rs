@@ -1,7 +1,9 @@
 //! The elementary functions, operation by operation those of the interpreter, so that results have equal bits.
 
 use super::graph::{Graph, Id, Order};
-use crate::tile::native::coefficients::{ERF, ERF_END, ERF_SLOPE, ERF_SLOPE_LOW, LN2_HI, LN2_LO, LOG, MAGIC};
+use crate::tile::native::coefficients::{
+    ERF, ERF_END, ERF_SLOPE, ERF_SLOPE_LOW, EXP, LN2_HI, LN2_LO, LOG, MAGIC,
+};
 
 impl Graph {
     fn horner(&mut self, x: Id, coefficients: &[f32]) -> Id {
@@ -29,7 +31,7 @@ impl Graph {
         let (high, low) = (self.float(-LN2_HI), self.float(-LN2_LO));
         let r = self.fma(whole, high, x);
         let r = self.fma(whole, low, r);
-        let p = self.horner(r, &[1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5]);
+        let p = self.horner(r, &EXP);
         let square = self.mul(r, r);
         (n, self.fma(p, square, r))
     }

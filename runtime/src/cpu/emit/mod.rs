@@ -33,7 +33,7 @@ const WORTH: u64 = 1 << 20;
 /// Bytes of a vector.
 const BYTES: i32 = 32;
 
-/// Vectors that are worked on side by side.
+/// Vectors that are worked on side by side: no more than displacements of a byte reach.
 const VECTORS: u8 = 4;
 
 /// The emitter as a provider of compiled loops.

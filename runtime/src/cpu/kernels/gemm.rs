@@ -176,8 +176,8 @@ struct Turn<'a> {
     chunk: &'a Chunk,
     accumulate: bool,
     panel: usize,
-    /// The chunk and the panel after it, where known.
-    next: Option<(Chunk, usize)>,
+    /// Where what is multiplied after it starts; null if that is not known.
+    next: *const f32,
 }
 
 impl Gemm<'_> {
@@ -336,13 +336,18 @@ impl Gemm<'_> {
                         unsafe { sparse.pack_rows(self, place.a, rows.clone(), chunk.depth.clone()) };
                     }
                     for panel in first..last {
-                        let next = match () {
-                            () if panel + 1 < last => Some((index, panel + 1)),
-                            () if index + 1 < chunks => Some((index + 1, first)),
-                            () if last < panels.end => Some((0, last)),
-                            () => (part + 1 < blocks).then_some((0, panels.start)),
+                        let at = |index, panel| self.packed(place, &self.chunk(index, chunks), panel);
+                        let next = if panel + 1 < last {
+                            at(index, panel + 1)
+                        } else if index + 1 < chunks {
+                            at(index + 1, first)
+                        } else if last < panels.end {
+                            at(0, last)
+                        } else if part + 1 < blocks {
+                            at(0, panels.start)
+                        } else {
+                            std::ptr::null()
                         };
-                        let next = next.map(|(index, panel)| (self.chunk(index, chunks), panel));
                         let turn = Turn { chunk: &chunk, accumulate: index > 0, panel, next };
                         // SAFETY: the caller's promise; a block of rows and columns fits the stage.
                         unsafe { self.panel(place, &turn, (tiles, piece.clone()), &target) };
@@ -368,7 +373,7 @@ impl Gemm<'_> {
         (tiles, t): (usize, Range<usize>),
         target: &Target<'_>,
     ) {
-        let Turn { chunk, accumulate, panel, .. } = *turn;
+        let Turn { chunk, accumulate, panel, next } = *turn;
         let first_col = panel * PANEL;
         let bias = self.bias.wrapping_add(if self.bias.is_null() { 0 } else { place.bias + first_col });
         let c = target.base.wrapping_add(first_col - target.first[1]);
@@ -377,9 +382,8 @@ impl Gemm<'_> {
         unsafe {
             if let Operand::Sparse(sparse) = &self.b {
                 let mut tile = sparse.panel(place.panels + panel, self.taps.count, &chunk.depth, out);
-                return self.tiles(&mut tile, &sparse.kernel, (panel, std::ptr::null()), (tiles, t), target);
+                return self.tiles(&mut tile, &sparse.kernel, (panel, next), (tiles, t), target);
             }
-            let next = turn.next.as_ref().map(|(chunk, panel)| self.packed(place, chunk, *panel));
             let (b, b_step) = self.panel_of_b(place, chunk, panel, t.len());
             let mut tile = GemmTile {
                 a: self
@@ -395,7 +399,6 @@ impl Gemm<'_> {
                 soon: Soon::NONE,
                 out,
             };
-            let next = next.unwrap_or(std::ptr::null());
             self.tiles(&mut tile, &self.kernel, (panel, next), (tiles, t), target);
         }
     }
