@@ -3,9 +3,9 @@
 
 use autoglm_runtime::cpu::kernels::{
     ConvArgs, ConvB, KernelError, Kernels, MATMUL_SCRATCH, MatB, MatMulArgs, Part, Pixels, RowView, View,
-    conv, matmul,
+    WinogradB, conv, matmul, winograd_scratch,
 };
-use autoglm_runtime::cpu::pack::{packed_conv_len, packed_gemm_len};
+use autoglm_runtime::cpu::pack::{packed_conv_len, packed_gemm_len, packed_winograd_len};
 use autoglm_runtime::cpu::{Isa, SharedMut};
 use std::time::{Duration, Instant};
 
@@ -113,6 +113,7 @@ fn convolution(
     channels: usize,
     kernel: usize,
     groups: usize,
+    winograd: bool,
 ) -> Result<f64, KernelError> {
     let args = ConvArgs {
         batch: 1,
@@ -128,10 +129,20 @@ fn convolution(
     };
     let foot = args.footprint()?;
     let x = Aligned::new(foot.x.len());
-    let w = Aligned::new(packed_conv_len(&args.weights()).unwrap_or(0));
+    let len =
+        if winograd { packed_winograd_len(channels, channels) } else { packed_conv_len(&args.weights()) };
+    let w = Aligned::new(len.unwrap_or(0));
+    let mut scratch = Aligned::new(if winograd { winograd_scratch(&args)? } else { 0 });
     let mut out = Aligned::new(foot.out.len());
     let out = SharedMut::new(out.get_mut());
-    fastest(|| conv(kernels, &args, x.get(), ConvB::Packed(w.get()), None, &out, Part::WHOLE))
+    fastest(|| {
+        let b = if winograd {
+            ConvB::Winograd(WinogradB { weights: w.get(), scratch: scratch.get_mut() })
+        } else {
+            ConvB::Packed(w.get())
+        };
+        conv(kernels, &args, x.get(), b, None, &out, Part::WHOLE)
+    })
 }
 
 fn main() -> Result<(), KernelError> {
@@ -167,12 +178,14 @@ fn main() -> Result<(), KernelError> {
             report(&format!("gemv {m}x{n}x{k}"), m * n * k, seconds);
             println!("  {:32} {:9.1} GB/s of B", "", (n * k * 4) as f64 / seconds * 1e-9);
         }
-        for (size, c) in [(56, 64), (28, 128), (14, 256), (7, 512)] {
-            let seconds = convolution(&kernels, size, c, 3, 1)?;
-            report(&format!("conv 3x3 {size}x{size}x{c}"), size * size * c * c * 9, seconds);
+        for (size, c) in [(256, 32), (56, 64), (28, 128), (14, 256), (7, 512), (55, 16), (27, 32), (13, 64)] {
+            for (how, winograd) in [("", false), (", Winograd", true)] {
+                let seconds = convolution(&kernels, size, c, 3, 1, winograd)?;
+                report(&format!("conv 3x3 {size}x{size}x{c}{how}"), size * size * c * c * 9, seconds);
+            }
         }
         for (size, c) in [(112, 32), (28, 192), (7, 960)] {
-            let seconds = convolution(&kernels, size, c, 3, c)?;
+            let seconds = convolution(&kernels, size, c, 3, c, false)?;
             report(&format!("depthwise 3x3 {size}x{size}x{c}"), size * size * c * 9, seconds);
         }
     }

@@ -4,6 +4,7 @@
 //! whose tiles are narrower read a part of each panel row.
 
 use super::kernels::KernelError;
+use super::kernels::winograd_tile::{PLANES, WINDOW};
 
 /// Columns of a panel.
 pub const PANEL: usize = 32;
@@ -122,6 +123,39 @@ pub fn pack_conv(src: &[f32], w: &ConvWeights, dst: &mut [f32]) -> Result<(), Ke
         for (i, &x) in filter.iter().enumerate() {
             let (channel, tap) = (i / taps, i % taps);
             dst[(block * depth + tap * w.c + channel) * PANEL + column % PANEL] = x;
+        }
+    }
+    Ok(())
+}
+
+/// Elements of the transformed 3 x 3 windows of a convolution, or `None` on overflow.
+pub fn packed_winograd_len(c: usize, m: usize) -> Option<usize> {
+    packed_gemm_len(c, m)?.checked_mul(PLANES)
+}
+
+/// Transforms `[m][c][3][3]` weights for Winograd's convolution, in f64: `dst`, of [`packed_winograd_len`] elements, gets 36
+/// matrices `[c][m]`, each packed as [`pack_gemm_b`] does.
+pub fn pack_winograd(src: &[f32], c: usize, m: usize, dst: &mut [f32]) -> Result<(), KernelError> {
+    let len = packed_winograd_len(c, m).ok_or(KernelError::Overflow)?;
+    check("packed weights", len, dst.len())?;
+    check(
+        "weights",
+        m.checked_mul(c).and_then(|n| n.checked_mul(9)).ok_or(KernelError::Overflow)?,
+        src.len(),
+    )?;
+    dst.fill(0.0);
+    let plane = len / PLANES;
+    for (at, window) in src.chunks_exact(9).enumerate() {
+        let (column, channel) = (at / c, at % c);
+        let place = (column / PANEL * c + channel) * PANEL + column % PANEL;
+        // Rows first: half[i][x] = sum_y WINDOW[i][y] window[y][x].
+        let half = WINDOW
+            .map(|g| [0, 1, 2].map(|x| (0..3).map(|y| g[y] * f64::from(window[y * 3 + x])).sum::<f64>()));
+        for (i, row) in half.iter().enumerate() {
+            for (j, g) in WINDOW.iter().enumerate() {
+                let sum: f64 = row.iter().zip(g).map(|(w, g)| w * g).sum();
+                dst[(i * WINDOW.len() + j) * plane + place] = sum as f32;
+            }
         }
     }
     Ok(())

@@ -102,7 +102,7 @@ impl Epilogue {
                 .map_err(|e| RunError::Shape(e.to_string()))?;
             let mut finish = |block: &Block| {
                 windows
-                    .run(block.rows.clone(), block.cols.clone())
+                    .run(block.rows.clone(), block.cols.clone(), block.start)
                     .map_err(|_| KernelError::Args("the epilogue does not cover the result"))
             };
             kernel(Stage { elements: stage, step: self.step, finish: &mut finish })

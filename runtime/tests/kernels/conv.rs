@@ -5,7 +5,7 @@ use autoglm_runtime::cpu::kernels::{ConvArgs, ConvB, Pixels, PoolArgs, conv, poo
 use autoglm_runtime::cpu::pack::{pack_conv, packed_conv_len};
 use autoglm_runtime::program::PoolMode;
 
-const BASE: ConvArgs = ConvArgs {
+pub(super) const BASE: ConvArgs = ConvArgs {
     batch: 1,
     in_size: [5, 6],
     channels: 4,
@@ -19,13 +19,13 @@ const BASE: ConvArgs = ConvArgs {
 };
 
 /// With dense operands.
-fn dense(args: &ConvArgs) -> ConvArgs {
+pub(super) fn dense(args: &ConvArgs) -> ConvArgs {
     let x = Pixels::dense(args.in_size, args.channels);
     ConvArgs { x, out: Pixels::dense(args.out_size().unwrap(), args.m), ..*args }
 }
 
 /// The naive result from weights in ONNX order, and a bound on the error of each element.
-fn reference(args: &ConvArgs, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Vec<(f64, f64)> {
+pub(super) fn reference(args: &ConvArgs, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Vec<(f64, f64)> {
     let ([height, width], [kh, kw]) = (args.out_size().unwrap(), args.kernel);
     let (c, per_group) = (args.channels / args.groups, args.m / args.groups);
     let mut out = Vec::new();

@@ -9,6 +9,7 @@ mod matmul;
 mod refuse;
 mod rows;
 mod sparse;
+mod winograd;
 
 use autoglm_runtime::cpu::kernels::{KernelError, Kernels, Part};
 use autoglm_runtime::cpu::{Isa, SharedMut};

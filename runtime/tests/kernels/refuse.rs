@@ -7,7 +7,7 @@ use autoglm_runtime::program::PoolMode;
 
 const HUGE: [usize; 4] = [usize::MAX, usize::MAX / 2, 1 << 40, 1 << 32];
 
-fn with_out<R>(len: usize, f: impl Fn(&SharedMut<f32>) -> R) -> R {
+pub(super) fn with_out<R>(len: usize, f: impl Fn(&SharedMut<f32>) -> R) -> R {
     let mut out = vec![0.0; len];
     f(&SharedMut::new(&mut out))
 }

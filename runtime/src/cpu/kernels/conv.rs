@@ -5,6 +5,7 @@ use super::sparse::SparseB;
 use super::table::Kernels;
 use super::tile::{DepthwiseTile, Taps};
 use super::view::{Pixels, merged};
+use super::winograd::{Winograd, WinogradB};
 use super::{Block, KernelError, Part, Stage, distinct, holds, optional, product, rectangle, share, span};
 use crate::cpu::pack::{ConvWeights, PANEL, packed_conv_len};
 use crate::cpu::shared::SharedMut;
@@ -132,6 +133,8 @@ pub enum ConvB<'a> {
     Packed(&'a [f32]),
     /// Stored in part, as [`crate::cpu::sparse::pack_sparse_conv`] does. Not for depthwise convolutions.
     Sparse(SparseB<'a>),
+    /// Transformed, as [`crate::cpu::pack::pack_winograd`] does. For 3 x 3 windows of neighbours, stride 1, one group.
+    Winograd(WinogradB<'a>),
 }
 
 /// Runs one part of a convolution. `bias` has m elements.
@@ -175,6 +178,12 @@ fn checked(
     let size = args.out_size()?;
     holds("x", &foot.x, x.len())?;
     let pixels = product(&[args.batch, size[0], size[1]])?;
+    if let Some(bias) = bias {
+        holds("bias", &(0..args.m), bias.len())?;
+    }
+    let base = x.as_ptr().wrapping_add(if foot.x.is_empty() { 0 } else { args.x.offset });
+    let out = to.as_ref().map_or(std::ptr::null_mut(), |out| out.as_ptr().wrapping_add(args.out.offset));
+    let mut stage = to.err();
     let b = match weights {
         ConvB::Packed(weights) => {
             holds("weights", &foot.weights, weights.len())?;
@@ -184,19 +193,22 @@ fn checked(
             let matrix = SparseMatrix::conv(b.sparsity, &args.weights())?;
             Operand::Sparse(b.resolve(kernels, pixels, &matrix, true)?)
         }
+        ConvB::Winograd(b) => {
+            let all = Winograd::new(kernels, args, b, (base, optional(bias), out), stage.is_some())?;
+            if foot.out.is_empty() {
+                return Ok(());
+            }
+            // SAFETY: all footprints were checked above and by the callers, the kernels can run here, and parts are
+            // disjoint because the output's elements are distinct.
+            return unsafe { all.run(part, stage.as_mut()) };
+        }
     };
-    if let Some(bias) = bias {
-        holds("bias", &(0..args.m), bias.len())?;
-    }
     if foot.out.is_empty() {
         return Ok(());
     }
     let (rows, taps, out_rows) = args.geometry(size);
     let shape = args.weights();
     let per_group = args.m / args.groups;
-    let base = x.as_ptr().wrapping_add(if foot.x.is_empty() { 0 } else { args.x.offset });
-    let out = to.as_ref().map_or(std::ptr::null_mut(), |out| out.as_ptr().wrapping_add(args.out.offset));
-    let mut stage = to.err();
     if let (true, Operand::Packed(w)) = (shape.is_depthwise(), &b) {
         let tile = DepthwiseTile {
             x: base,
@@ -272,7 +284,7 @@ impl Depthwise<'_> {
                 let staged = (stage.elements.as_ptr(), Rows::Linear(stage.step.cast_signed()), rows.start);
                 // SAFETY: as above; the tiles' rows fit the stage, and the columns its step.
                 unsafe { self.tiles(&cols, (tiles, t), Some(&staged)) };
-                (stage.finish)(&Block { rows, cols: cols.clone() })?;
+                (stage.finish)(&Block { rows, cols: cols.clone(), start: 0 })?;
             }
         }
         Ok(())

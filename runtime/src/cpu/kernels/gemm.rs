@@ -356,7 +356,7 @@ impl Gemm<'_> {
                 if let Some(stage) = &mut stage {
                     let [row, col] = place.first;
                     let (rows, cols) = (row + rows.start..row + rows.end, col + cols.start..col + cols.end);
-                    (stage.finish)(&Block { rows, cols })?;
+                    (stage.finish)(&Block { rows, cols, start: 0 })?;
                 }
                 first = last;
             }

@@ -23,6 +23,8 @@ pub mod stage;
 pub mod table;
 mod tile;
 pub mod view;
+pub mod winograd;
+pub(crate) mod winograd_tile;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -36,6 +38,7 @@ pub use sparse::{SPARSE_SCRATCH, SparseB};
 pub use stage::{Block, STAGE, Stage};
 pub use table::{KERNELS, KernelFn, KernelRow, Kernels, TileKernel};
 pub use view::{Pixels, RowView, View};
+pub use winograd::{WinogradB, winograd_scratch};
 
 use std::ops::Range;
 

@@ -22,10 +22,12 @@ pub struct Block {
     pub rows: Range<usize>,
     /// Columns (or output channels).
     pub cols: Range<usize>,
+    /// Where its first element is in the stage.
+    pub start: usize,
 }
 
 /// Where a contraction puts its result instead of an output: block by block into `elements`, each of which
-/// `finish` takes from there. Element `[i, j]` of a block is at `i * step + j`.
+/// `finish` takes from there. Element `[i, j]` of a block is at `start + i * step + j`.
 pub struct Stage<'a> {
     /// [`STAGE`] elements, this part's own; `finish` reads them.
     pub elements: SharedMut<'a, f32>,

@@ -11,6 +11,7 @@ use super::simd::{Scalar, Simd};
 use super::softmax::{SoftmaxRow, softmax_row};
 use super::sparse_tile::{SparseTile, columns_tile, panels_tile};
 use super::tile::{DepthwiseTile, GemmTile, depthwise_tile, gemm_tile};
+use super::winograd_tile::{WinogradInput, WinogradOutput, winograd_input, winograd_output};
 #[cfg(target_arch = "x86_64")]
 use super::x86::{Avx2, Avx512};
 use crate::cpu::Isa;
@@ -38,6 +39,10 @@ pub enum KernelFn {
     Score(unsafe fn(&ScoreRow)),
     /// Packing of a panel by transposing it.
     Turn(unsafe fn(&TurnedPanel)),
+    /// Winograd's transform of a tile of pixels.
+    WinogradInput(unsafe fn(&WinogradInput)),
+    /// The transform of the sums back to pixels.
+    WinogradOutput(unsafe fn(&WinogradOutput)),
 }
 
 /// Tiles of up to `tiles.len()` rows.
@@ -162,6 +167,8 @@ pub static KERNELS: &[KernelRow] = &[
     single!("f32_dot__scalar", Scalar, Dot, DotTile, dot_tile),
     single!("f32_score__scalar", Scalar, Score, ScoreRow, score_row),
     single!("f32_turn__scalar", Scalar, Turn, TurnedPanel, turned_panel),
+    single!("f32_winograd_input__scalar", Scalar, WinogradInput, WinogradInput, winograd_input),
+    single!("f32_winograd_output__scalar", Scalar, WinogradOutput, WinogradOutput, winograd_output),
     #[cfg(target_arch = "x86_64")]
     gemm!("f32_gemm_6x16__avx2", Avx2, [1 2 3 4 5 6] x 2),
     #[cfg(target_arch = "x86_64")]
@@ -189,6 +196,10 @@ pub static KERNELS: &[KernelRow] = &[
     #[cfg(target_arch = "x86_64")]
     single!("f32_turn__avx2", Avx2, Turn, TurnedPanel, turned_panel),
     #[cfg(target_arch = "x86_64")]
+    single!("f32_winograd_input__avx2", Avx2, WinogradInput, WinogradInput, winograd_input),
+    #[cfg(target_arch = "x86_64")]
+    single!("f32_winograd_output__avx2", Avx2, WinogradOutput, WinogradOutput, winograd_output),
+    #[cfg(target_arch = "x86_64")]
     gemm!("f32_gemm_14x32__avx512", Avx512, [1 2 3 4 5 6 7 8 9 10 11 12 13 14] x 2),
     #[cfg(target_arch = "x86_64")]
     panels!("f32_sparse_panels_14x32__avx512", Avx512, [1 2 3 4 5 6 7 8 9 10 11 12 13 14] x 2),
@@ -210,6 +221,10 @@ pub static KERNELS: &[KernelRow] = &[
     single!("f32_score__avx512", Avx512, Score, ScoreRow, score_row),
     #[cfg(target_arch = "x86_64")]
     single!("f32_turn__avx512", Avx512, Turn, TurnedPanel, turned_panel),
+    #[cfg(target_arch = "x86_64")]
+    single!("f32_winograd_input__avx512", Avx512, WinogradInput, WinogradInput, winograd_input),
+    #[cfg(target_arch = "x86_64")]
+    single!("f32_winograd_output__avx512", Avx512, WinogradOutput, WinogradOutput, winograd_output),
 ];
 
 /// The kernels of one instruction set that this machine supports.
@@ -232,6 +247,8 @@ pub struct Kernels {
     pub(crate) dot: unsafe fn(&DotTile),
     pub(crate) score: unsafe fn(&ScoreRow),
     pub(crate) turn: unsafe fn(&TurnedPanel),
+    pub(crate) winograd_input: unsafe fn(&WinogradInput),
+    pub(crate) winograd_output: unsafe fn(&WinogradOutput),
 }
 
 impl Kernels {
@@ -271,6 +288,8 @@ impl Kernels {
             dot: the!(Dot),
             score: the!(Score),
             turn: the!(Turn),
+            winograd_input: the!(WinogradInput),
+            winograd_output: the!(WinogradOutput),
         })
     }
 
@@ -315,6 +334,8 @@ mod tests {
                 KernelFn::Dot(_) => assert_eq!(head, "f32_dot"),
                 KernelFn::Score(_) => assert_eq!(head, "f32_score"),
                 KernelFn::Turn(_) => assert_eq!(head, "f32_turn"),
+                KernelFn::WinogradInput(_) => assert_eq!(head, "f32_winograd_input"),
+                KernelFn::WinogradOutput(_) => assert_eq!(head, "f32_winograd_output"),
             }
         }
     }

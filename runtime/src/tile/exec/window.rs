@@ -95,9 +95,9 @@ impl<'a> Windows<'a> {
         Ok(Self { plan, machine: Some(machine), staged, started: false })
     }
 
-    /// Runs the window of these rows (of all row dimensions together, row-major) and columns, whose first element is the
-    /// buffer's.
-    pub fn run(&mut self, rows: Range<usize>, cols: Range<usize>) -> Result<(), TileError> {
+    /// Runs the window of these rows (of all row dimensions together, row-major) and columns, whose first element is
+    /// element `start` of the buffer.
+    pub fn run(&mut self, rows: Range<usize>, cols: Range<usize>, start: usize) -> Result<(), TileError> {
         let Some(machine) = &mut self.machine else { return Ok(()) };
         let outside = TileError::Program("a window that is not inside its loops and buffer");
         let range = |r: &Range<usize>, extent: i64| {
@@ -111,10 +111,11 @@ impl<'a> Windows<'a> {
         }
         // Within i64: the plan's own check covers the last row and column.
         let needed = (last - row - 1) * self.plan.step + (last_col - first_col);
-        if usize::try_from(needed).map_or(true, |needed| needed > self.staged) {
+        if usize::try_from(needed).map_or(true, |needed| needed.saturating_add(start) > self.staged) {
             return Err(outside);
         }
-        machine.origin = row * self.plan.step + first_col;
+        // Inside the buffer, so within i64.
+        machine.origin = row * self.plan.step + first_col - start as i64;
         if !self.started {
             // What does not depend on the loops reads the buffer only if they have a single point: this window's.
             // SAFETY: the accesses were checked, and the scratch fits the plan.
