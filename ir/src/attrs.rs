@@ -54,6 +54,11 @@ impl Attrs {
         Attrs::new(self.iter().map(|(n, a)| (n, a.clone())).chain([(name, attr)]))
     }
 
+    /// Without one attribute.
+    pub fn without(&self, name: &str) -> Attrs {
+        Attrs::new(self.iter().filter(|(n, _)| *n != name).map(|(n, a)| (n, a.clone())))
+    }
+
     /// An integer; 0 if absent.
     pub fn int(&self, name: &str) -> i64 {
         match self.get(name) {

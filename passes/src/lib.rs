@@ -29,6 +29,8 @@ pub struct Options {
     pub fold: FoldLimits,
     /// Only rules that leave every result bit for bit as it was.
     pub strict: bool,
+    /// No algorithm whose weights take more bytes than the model's.
+    pub compact: bool,
     /// Measured times of kernels; without them the optimiser goes by a roofline.
     pub costs: Option<Arc<egraph::CostTable>>,
 }

@@ -260,7 +260,10 @@ impl ElementMap {
                 let dims = numbers(&[batch.as_slice(), &[*m, *n]].concat())?;
                 (epilogue.tile, dims, step.kind.own_args(), &epilogue.reads, strided(out)?)
             }
-            StepKind::Conv { epilogue: Some(epilogue), extents, out_extents: [oh, ow], m, out, .. } => {
+            StepKind::Conv { epilogue: Some(epilogue), extents, out_extents: [oh, ow], m, out, .. }
+            | StepKind::Winograd {
+                epilogue: Some(epilogue), extents, out_extents: [oh, ow], m, out, ..
+            } => {
                 let dims = numbers(&[extents[0], *oh, *ow, *m])?;
                 (epilogue.tile, dims, step.kind.own_args(), &epilogue.reads, strided(out)?)
             }

@@ -433,6 +433,25 @@ pub enum StepKind {
         /// The nests.
         nests: Vec<Nest>,
     },
+    /// As `Conv` with 3 x 3 windows of neighbours, stride 1 and one group, by Winograd's algorithm: args x[n,h,w,c], the
+    /// transformed weights (36 matrices `[c][m]`, each packed `[ceil(m/32)][c][32]`), bias[m]?, then those of the epilogue;
+    /// out [n,oh,ow,m].
+    Winograd {
+        /// Extents of x: n, h, w, c.
+        extents: [Reg; 4],
+        /// Extents of out: oh, ow.
+        out_extents: [Reg; 2],
+        /// Strides over n, h, w; the channels of a pixel are neighbours.
+        x: Access,
+        /// Strides over n, oh, ow; the channels of a pixel are neighbours. Its elements are distinct.
+        out: Access,
+        /// Output channels.
+        m: Reg,
+        /// The argument after the weights holds the bias.
+        bias: bool,
+        /// Applied to the result.
+        epilogue: Option<Epilogue>,
+    },
 }
 
 /// One loop nest of [`StepKind::Tiles`], as [`StepKind::Tile`] has it.
@@ -498,6 +517,7 @@ impl StepKind {
             StepKind::MatMul { sparsity, bias, .. } | StepKind::Conv { sparsity, bias, .. } => {
                 2 + usize::from(sparsity.is_some()) + usize::from(*bias)
             }
+            StepKind::Winograd { bias, .. } => 2 + usize::from(*bias),
             _ => 0,
         }
     }
@@ -520,6 +540,7 @@ impl StepKind {
             StepKind::Dims { .. } => "Dims",
             StepKind::Attention { .. } => "Attention",
             StepKind::Tiles { .. } => "Tiles",
+            StepKind::Winograd { .. } => "Winograd",
         }
     }
 }

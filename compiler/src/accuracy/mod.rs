@@ -74,6 +74,8 @@ pub(crate) fn optimise(
     accuracy: &Accuracy,
 ) -> Result<(Graph, passes::egraph::Explanation, AccuracyReport), String> {
     let symbols = symbols(graph, accuracy)?;
+    let compact = options.compact || accuracy.objective == Objective::Bytes;
+    let options = &passes::Options { compact, ..options.clone() };
     let search = match Search::start(graph, options, &symbols)? {
         Started::Left(said) => {
             let reason = said.skipped.clone().unwrap_or_default();

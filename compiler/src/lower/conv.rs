@@ -38,7 +38,8 @@ fn kernel(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
     let Some(&[m, _, kh, kw]) = cx.graph.ty(node.args[1]).concrete().as_deref() else {
         return Err(Failure::Invalid(format!("a weight of type {}", cx.graph.ty(node.args[1]))));
     };
-    let weight = weights::convolution(cx, weight_id, groups)?;
+    let winograd = node.attrs.str("algorithm") == "winograd";
+    let weight = weights::convolution(cx, weight_id, groups, winograd)?;
     let x = input(cx, node)?;
     let mut args = vec![x.id];
     args.extend(weight.args());
@@ -62,19 +63,27 @@ fn kernel(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> {
         Ok([cx.reg(&v[0].into())?, cx.reg(&v[1].into())?])
     };
     let ints = |name: &str| [node.attrs.ints(name)[0] as usize, node.attrs.ints(name)[1] as usize];
-    let kind = StepKind::Conv {
-        extents: extents(cx, &x.view.shape)?,
-        out_extents: [cx.reg(&out.view.shape[1])?, cx.reg(&out.view.shape[2])?],
-        x: cx.lines_access(&x.view)?,
-        out: cx.lines_access(&out.view)?,
-        kernel: pair(cx, [kh, kw])?,
-        stride: pair(cx, ints("strides"))?,
-        dilation: pair(cx, ints("dilations"))?,
-        groups: cx.reg(&groups.into())?,
-        m: cx.reg(&m.into())?,
-        sparsity: weight.sparsity,
-        bias: bias.is_some(),
-        epilogue,
+    let extents = extents(cx, &x.view.shape)?;
+    let out_extents = [cx.reg(&out.view.shape[1])?, cx.reg(&out.view.shape[2])?];
+    let (x, to, bias, m) =
+        (cx.lines_access(&x.view)?, cx.lines_access(&out.view)?, bias.is_some(), cx.reg(&m.into())?);
+    let kind = if winograd && weight.sparsity.is_none() {
+        StepKind::Winograd { extents, out_extents, x, out: to, m, bias, epilogue }
+    } else {
+        StepKind::Conv {
+            extents,
+            out_extents,
+            x,
+            out: to,
+            kernel: pair(cx, [kh, kw])?,
+            stride: pair(cx, ints("strides"))?,
+            dilation: pair(cx, ints("dilations"))?,
+            groups: cx.reg(&groups.into())?,
+            m,
+            sparsity: weight.sparsity,
+            bias,
+            epilogue,
+        }
     };
     cx.step(kind, args, vec![out.id]);
     Ok(())

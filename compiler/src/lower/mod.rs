@@ -139,6 +139,8 @@ impl Options {
 pub(crate) enum Packing {
     /// The weight of a convolution with this number of groups.
     Conv(usize),
+    /// The weight of a convolution by Winograd's algorithm.
+    Winograd,
     /// These columns of a matrix; as they are for a bias.
     Columns(std::ops::Range<usize>),
 }

@@ -77,9 +77,16 @@ pub(super) fn part(cx: &mut Lowering<'_>, id: ConstId, columns: Range<usize>) ->
     })
 }
 
-/// The weight [m,c/groups,kh,kw] of a channels-last convolution.
-pub(super) fn convolution(cx: &mut Lowering<'_>, id: ConstId, groups: usize) -> Result<Packed, Failure> {
-    cx.packed(id, Packing::Conv(groups), |cx, weight| {
+/// The weight [m,c/groups,kh,kw] of a channels-last convolution; `winograd` if it is to be transformed for that algorithm,
+/// which zeros that form a pattern prevent: in a transformed weight there are none.
+pub(super) fn convolution(
+    cx: &mut Lowering<'_>,
+    id: ConstId,
+    groups: usize,
+    winograd: bool,
+) -> Result<Packed, Failure> {
+    let packing = if winograd { Packing::Winograd } else { Packing::Conv(groups) };
+    cx.packed(id, packing, |cx, weight| {
         let &[m, per_group, kh, kw] = weight.shape.as_slice() else {
             return Err(Failure::Invalid(format!("a weight of rank {}", weight.shape.len())));
         };
@@ -92,9 +99,16 @@ pub(super) fn convolution(cx: &mut Lowering<'_>, id: ConstId, groups: usize) -> 
                 pack_sparse_conv(&source, &shape, sparsity, values, codes).map_err(|e| e.to_string())
             });
         }
-        let mut packed = vec![0f32; pack::packed_conv_len(&shape).ok_or_else(|| too_large(weight))?];
-        pack::pack_conv(&source, &shape, &mut packed).map_err(|e| Failure::Invalid(e.to_string()))?;
-        Ok(Form { values: packed, codes: None })
+        let len =
+            if winograd { pack::packed_winograd_len(per_group, m) } else { pack::packed_conv_len(&shape) };
+        let mut values = vec![0f32; len.ok_or_else(|| too_large(weight))?];
+        let packed = if winograd {
+            pack::pack_winograd(&source, per_group, m, &mut values)
+        } else {
+            pack::pack_conv(&source, &shape, &mut values)
+        };
+        packed.map_err(|e| Failure::Invalid(e.to_string()))?;
+        Ok(Form { values, codes: None })
     })
 }
 

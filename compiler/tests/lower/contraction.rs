@@ -109,6 +109,49 @@ fn convolutions_take_residuals_and_activations() {
 }
 
 #[test]
+fn transformed_convolutions_take_residuals_and_activations() {
+    let conv = "strides=[1,1], dilations=[1,1], groups=1, layout=\"nhwc\", algorithm=\"winograd\"";
+    let steps = check(
+        &format!(
+            "graph @g (%x: f32[2,N,M,3]) {{
+               %w = const f32[3,3,3,3] splat 0.1
+               %b = const f32[3] [1, -2, 0.5]
+               %zero = const f32[] [0]
+               %y = conv %x, %w, %b {{{conv}, pads=[1,1,1,1]}}
+               %r = max %y, %zero
+               %z = conv %r, %w {{{conv}, pads=[1,1,1,1]}}
+               %s = add %z, %x
+               %t = max %s, %zero
+               %u = conv %t, %w {{{conv}, pads=[2,0,1,3]}}
+               return %t, %u
+             }}"
+        ),
+        SIZES,
+    );
+    assert_eq!(steps.list().matches("Winograd").count(), 3);
+}
+
+#[test]
+fn zeros_that_form_a_pattern_are_left_out_rather_than_transformed() {
+    // Every second channel is zero in all windows.
+    let channel =
+        |i: usize| if i % 2 == 0 { "0.5, -1, 2, 3, -0.25, 1, 4, 2, 1" } else { "0, 0, 0, 0, 0, 0, 0, 0, 0" };
+    let weight: Vec<&str> = (0..16 * 32).map(|i| channel(i % 16)).collect();
+    let steps = check(
+        &format!(
+            "graph @g (%x: f32[1,N,M,16]) {{
+               %w = const f32[32,16,3,3] [{}]
+               %y = conv %x, %w {{strides=[1,1], dilations=[1,1], groups=1, layout=\"nhwc\", algorithm=\"winograd\", pads=[1,1,1,1]}}
+               return %y
+             }}",
+            weight.join(", ")
+        ),
+        SIZES,
+    );
+    assert_eq!(steps.list().matches("Winograd").count(), 0);
+}
+
+#[test]
 fn general_convolutions_and_pools_read_views() {
     check(
         "graph @g (%x: f32[N,2,8,8], %w: f32[4,1,3,3], %b: f32[4]) {

@@ -3,6 +3,7 @@
 use super::common::{Domain, require_same_dtype};
 use super::spatial::{Windows, channels_last, image, join, split, swap_inner};
 use super::view::View;
+use crate::attrs::Attrs;
 use crate::dim::{Dim, product};
 use crate::op::{Arity, AttrKind, AttrSpec, EvalCx, Fusion, InferCx, OpDef, OpError, TensorType, Work};
 use crate::tensor::{Elements, Tensor, numel};
@@ -111,7 +112,8 @@ fn int_product(a: &[i64], b: &[i64], extents: [usize; 3]) -> Vec<i64> {
 pub static CONV: OpDef = OpDef {
     name: "conv",
     doc: "`conv(x, w, bias)`: cross-correlation of x [n,c,spatial..] with w [m,c/groups,kernel..]; with layout `nhwc` x \
-          and the result are [n,spatial..,c].",
+          and the result are [n,spatial..,c]. The algorithm `winograd` is for 3 x 3 windows of neighbours, stride 1, one group: \
+          less arithmetic, more bytes of weights, another rounding.",
     arity: Arity::range(2, 3),
     attrs: &[
         AttrSpec::required("strides", AttrKind::Ints),
@@ -119,6 +121,7 @@ pub static CONV: OpDef = OpDef {
         AttrSpec::required("pads", AttrKind::Ints),
         AttrSpec::required("groups", AttrKind::Int),
         AttrSpec::optional("layout", AttrKind::Str),
+        AttrSpec::optional("algorithm", AttrKind::Str),
     ],
     class: Fusion::Contraction,
     infer: infer_conv,
@@ -132,8 +135,17 @@ pub static CONV: OpDef = OpDef {
         "f32[N,3,8,8], f32[4,3,3,3], f32[4] {strides=[2,2], dilations=[1,1], pads=[1,1,1,1], groups=1}",
         "f32[1,4,H+3], f32[6,2,2] {strides=[1], dilations=[2], pads=[0,1], groups=2}",
         "f32[N,5,6,2], f32[4,1,3,2] {strides=[1,2], dilations=[1,1], pads=[1,0,1,0], groups=2, layout=nhwc}",
+        "f32[N,3,6,7], f32[4,3,3,3] {strides=[1,1], dilations=[1,1], pads=[1,1,1,1], groups=1, algorithm=winograd}",
     ],
 };
+
+/// Whether Winograd's algorithm computes a convolution with these windows.
+pub fn winograd_fits(attrs: &Attrs, weight: &TensorType) -> bool {
+    let ones = |name| attrs.ints(name) == [1, 1];
+    let window = weight.shape.get(2..).unwrap_or_default();
+    let three = window.len() == 2 && window.iter().all(|d| d.is(3));
+    three && ones("strides") && ones("dilations") && attrs.int("groups") == 1
+}
 
 fn infer_conv(cx: &InferCx<'_>) -> Result<Vec<TensorType>, OpError> {
     let (x, w) = (cx.arg(0)?, cx.arg(1)?);
@@ -159,6 +171,12 @@ fn infer_conv(cx: &InferCx<'_>) -> Result<Vec<TensorType>, OpError> {
             return Err(format!("the bias must have one axis, got {bias}"));
         };
         cx.require_eq(m, d, "output channels and extent of the bias")?;
+    }
+    match cx.attrs.str("algorithm") {
+        "" => {}
+        "winograd" if winograd_fits(cx.attrs, w) => {}
+        "winograd" => return Err(format!("the algorithm `winograd` does not fit the windows of {w}")),
+        other => return Err(format!("unknown algorithm `{other}`")),
     }
     let windows = Windows::new(cx.attrs, spatial.len())?;
     let out = (0..spatial.len())

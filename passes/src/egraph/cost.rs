@@ -52,6 +52,9 @@ impl Default for CostModel {
     }
 }
 
+/// Bytes a nanosecond of weights that no cache holds; all threads share them.
+const MEMORY: f64 = 8.0;
+
 /// Nanoseconds that a sort by positions takes for each element and level, of tens of thousands of elements.
 const COMPARISON: f64 = 10.0;
 
@@ -181,6 +184,9 @@ impl CostModel {
         let (Some(args), Some(attrs)) = (args, egraph[children[0]].data.attrs()) else { return self.step };
         let cx = InferCx { args: &args, attrs, guards: RefCell::default() };
         let Ok(outs) = (op.def().infer)(&cx) else { return f64::INFINITY };
+        if attrs.str("algorithm") == "winograd" {
+            return self.winograd(&args, &outs).unwrap_or(f64::INFINITY);
+        }
         let constant = |i: usize| children.get(i + 1).is_some_and(|c| egraph[*c].data.constant.is_some());
         let written: f64 = outs.iter().map(|t| self.tensor_bytes(t)).sum();
         if op.name() == "top_k" {
@@ -297,6 +303,22 @@ impl CostModel {
         }
         let m = rows.last().map_or(1.0, |m| self.size(m)).max(1.0);
         Some(self.times(all_rows / m, self.predict(Kernel::Product, &[m, k, n])))
+    }
+
+    /// A convolution by Winograd's algorithm: 36 products, the transforms around them, and weights of four times the bytes.
+    fn winograd(&self, args: &[&TensorType], outs: &[TensorType]) -> Option<f64> {
+        let ([m, c, ..], [n, _, height, width]) =
+            (args.get(1)?.shape.as_slice(), outs.first()?.shape.as_slice())
+        else {
+            return None;
+        };
+        let (m, c) = (self.size(m), self.size(c));
+        let along = |extent| (self.size(extent) / 4.0).ceil();
+        let tiles = self.size(n) * along(height) * along(width);
+        let products = self.times(36.0, self.predict(Kernel::Gemm, &[tiles, c, m]));
+        // Tiles of 6 x 6 are read and written, sums of 6 x 6 are read, tiles of 4 x 4 are written.
+        let transforms = self.predict(Kernel::Map, &[4.0 * tiles * (72.0 * c + 52.0 * m)]);
+        Some(products + transforms + 4.0 * (36.0 - 9.0) * c * m / MEMORY)
     }
 
     fn conv(&self, node: &Node<'_>) -> Option<f64> {

@@ -61,14 +61,6 @@ struct Saturated {
     nodes_max: usize,
 }
 
-/// The rules of a compile with these options.
-fn rules_for(options: &Options) -> impl Iterator<Item = &'static Rule> {
-    let strict = options.strict;
-    rules::all()
-        .filter(move |r| !strict || r.numerics == Numerics::Exact)
-        .filter(|r| r.numerics != Numerics::Approximate)
-}
-
 /// Why a graph is not optimised, if it is not.
 fn refusal(graph: &Graph) -> Option<&'static str> {
     if graph.nodes.iter().any(|n| !n.regions.is_empty()) {
@@ -134,7 +126,7 @@ fn stages(
     let mut it = start(graph, options)?;
     let Some(dag) = Dag::new(&it.egraph, &it.outputs, model) else { return leave(TOO_MANY, said) };
     said.cost.0 = dag.best().map_or(0.0, |(_, cost)| cost);
-    let rules = apply_all(&mut it, rules_for(options), &mut said.activities)?;
+    let rules = apply_all(&mut it, rules::with(options), &mut said.activities)?;
     near_misses(&it.egraph, &rules, &mut said.activities);
     let Some(dag) = Dag::new(&it.egraph, &it.outputs, model) else { return leave(TOO_MANY, said) };
     let cyclic = "no graph without a cycle was found";

@@ -297,7 +297,8 @@ impl<'g> Search<'g> {
                 if let Some(id) = b.data(weight).constant {
                     self.model.zeros.insert(id, zeros);
                 }
-                b.op(op, layer.attrs.clone(), &args)
+                // A transformed weight has no zeros to leave out.
+                b.op(op, layer.attrs.without("algorithm"), &args)
             }
         }
     }
@@ -364,11 +365,23 @@ impl<'g> Search<'g> {
         Ok(self.picked(pick, [&latency, &bytes]))
     }
 
+    /// Bytes by which a transformed weight exceeds the constant that it is made of.
+    fn transformed(&self, node: &ENode) -> f64 {
+        let egraph = &self.it.egraph;
+        let ENode::Op(_, children) = node else { return 0.0 };
+        let attrs = egraph[children[0]].data.attrs();
+        if attrs.is_none_or(|attrs| attrs.str("algorithm") != "winograd") {
+            return 0.0;
+        }
+        let weight = children.get(2).and_then(|weight| egraph[*weight].data.constant);
+        weight.map_or(0.0, |id| 3.0 * self.model.stored(&egraph.analysis.consts, id))
+    }
+
     /// Costs are bytes of weights; work decides between equals.
     fn bytes(&self) -> Result<Dag, String> {
         let bytes = |node: &ENode| match node {
             ENode::Const(id) => self.model.stored(&self.it.egraph.analysis.consts, *id),
-            _ => 1e-6 * self.model.node(&self.it.egraph, node),
+            _ => self.transformed(node) + 1e-6 * self.model.node(&self.it.egraph, node),
         };
         Dag::with(&self.it.egraph, &self.it.outputs, bytes).ok_or_else(|| super::TOO_MANY.into())
     }

@@ -3,7 +3,7 @@
 use super::cost::CostModel;
 use super::extract::Dag;
 use super::saturate::Activities;
-use super::{Saturated, apply_all, refusal, rules_for, start};
+use super::{Saturated, apply_all, refusal, start};
 use crate::{Options, rules};
 use autoglm_ir::Graph;
 use autoglm_ir::egraph::{EGraph, ENode, to_graph};
@@ -40,7 +40,7 @@ pub fn draw(graph: &Graph, options: &Options, format: Format) -> Result<String, 
         return Err(format!("the graph has no e-graph: {reason}"));
     }
     let mut it = start(graph, options)?;
-    apply_all(&mut it, rules_for(options), &mut Activities::default())?;
+    apply_all(&mut it, rules::with(options), &mut Activities::default())?;
     let classes = reachable(&it.egraph, &it.outputs);
     let nodes: usize = classes.iter().map(|c| it.egraph[*c].nodes.len()).sum();
     if nodes > format.nodes_max() {

@@ -35,11 +35,18 @@ pub(super) const RULES: &[Rule] = &[
         "(avg_pool:p (pad:q ?x 0))" => Rhs::Apply(pad_avg_pool)),
 ];
 
+/// Requires the form of convolutions and pools that a model has.
+fn require_plain(attrs: &Attrs) -> Result<(), Miss> {
+    match (attrs.str("layout"), attrs.str("algorithm")) {
+        ("", "") => Ok(()),
+        ("", _) => Err("the algorithm is chosen already".into()),
+        _ => Err("the channels are last".into()),
+    }
+}
+
 /// Requires channels in the second axis; gives their number in the result.
 fn channels(b: &Builder<'_>, x: Id) -> Result<i64, Miss> {
-    if !b.attrs("p")?.str("layout").is_empty() {
-        return Err("the channels are last".into());
-    }
+    require_plain(&b.attrs("p")?)?;
     require_f32(b, x)?;
     b.ty(x)?.shape.get(1).and_then(Dim::as_const).ok_or_else(|| "the number of channels is not known".into())
 }
@@ -166,9 +173,7 @@ fn input_bias(b: &mut Builder<'_>) -> Result<Id, Miss> {
 /// The padding of a window operator with that of a pad, which must add along spatial axes only.
 fn joined_pads(b: &Builder<'_>) -> Result<Attrs, Miss> {
     let (attrs, pad) = (b.attrs("p")?, b.attrs("q")?);
-    if !attrs.str("layout").is_empty() {
-        return Err("the channels are last".into());
-    }
+    require_plain(&attrs)?;
     let own = attrs.ints("pads");
     let mut pads = Vec::with_capacity(own.len());
     for (side, own) in ["before", "after"].into_iter().zip(own.chunks(own.len().div_ceil(2).max(1))) {

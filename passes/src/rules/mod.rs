@@ -2,6 +2,7 @@
 
 mod activation;
 mod algebra;
+mod algorithm;
 mod attention;
 mod causal;
 mod conv;
@@ -14,7 +15,8 @@ mod shape;
 mod tails;
 pub(crate) mod view;
 
-use crate::egraph::{Builder, Miss, Rule};
+use crate::Options;
+use crate::egraph::{Builder, Miss, Numerics, Rule};
 use autoglm_ir::DType;
 use egg::Id;
 
@@ -31,11 +33,26 @@ pub static THEMES: &[(&str, &[Rule])] = &[
     ("causal", causal::RULES),
     ("rope", rope::RULES),
     ("tails", tails::RULES),
+    ALGORITHM,
 ];
+
+/// The theme that [`crate::Options::compact`] does without.
+const ALGORITHM: (&str, &[Rule]) = ("algorithm", algorithm::RULES);
 
 /// All rules.
 pub fn all() -> impl Iterator<Item = &'static Rule> {
     THEMES.iter().flat_map(|(_, rules)| rules.iter())
+}
+
+/// The rules of a compile with these options.
+pub(crate) fn with(options: &Options) -> impl Iterator<Item = &'static Rule> {
+    let (strict, compact) = (options.strict, options.compact);
+    THEMES
+        .iter()
+        .filter(move |(theme, _)| !compact || *theme != ALGORITHM.0)
+        .flat_map(|(_, rules)| rules.iter())
+        .filter(move |r| !strict || r.numerics == Numerics::Exact)
+        .filter(|r| r.numerics != Numerics::Approximate)
 }
 
 /// Refuses what has no kernel: all but f32.

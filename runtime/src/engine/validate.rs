@@ -85,7 +85,10 @@ pub fn validate_tiles(program: &Program, check: TileCheck<'_>) -> Checked {
             StepKind::MatMul { epilogue: Some(Epilogue { tile, .. }), batch, .. } => {
                 (tile, batch.len() + 2, elems(&staged(step)))
             }
-            StepKind::Conv { epilogue: Some(Epilogue { tile, .. }), .. } => (tile, 4, elems(&staged(step))),
+            StepKind::Conv { epilogue: Some(Epilogue { tile, .. }), .. }
+            | StepKind::Winograd { epilogue: Some(Epilogue { tile, .. }), .. } => {
+                (tile, 4, elems(&staged(step)))
+            }
             _ => continue,
         };
         check_tile(program, (*tile, rank), (args, elems(&step.outs)), check, &mut instrs, &place)?;
@@ -357,7 +360,7 @@ impl Cx<'_> {
                 self.access(out, rank - 1)?;
                 self.access(b, if *b_packed { b.strides.len() } else { rank })
             }
-            StepKind::Conv { .. } | StepKind::Pool { .. } => self.images(step),
+            StepKind::Conv { .. } | StepKind::Winograd { .. } | StepKind::Pool { .. } => self.images(step),
             StepKind::Softmax { rows, cols, log: _, x, out } => {
                 self.counts(step, 1, f32s)?;
                 self.all_regs(&[*rows, *cols])?;
@@ -401,6 +404,11 @@ impl Cx<'_> {
                 self.contraction(step, 4, *sparsity, epilogue.as_ref())?;
                 self.all_regs(&[*groups, *m])?;
                 (extents, &[out_extents, kernel, stride, dilation], [x, out])
+            }
+            StepKind::Winograd { extents, out_extents, x, out, m, bias: _, epilogue } => {
+                self.contraction(step, 4, None, epilogue.as_ref())?;
+                self.reg(*m)?;
+                (extents, &[out_extents], [x, out])
             }
             StepKind::Pool {
                 mode: _,

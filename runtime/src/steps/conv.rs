@@ -1,4 +1,4 @@
-//! `Conv`: f32 channels-last convolutions.
+//! `Conv` and `Winograd`: f32 channels-last convolutions.
 
 use super::epilogue::{Epilogue, Product, STAGE_BYTES};
 use super::floats::{
@@ -6,64 +6,126 @@ use super::floats::{
 };
 use super::sparse::Weights;
 use super::{Call, PlanCx, footprint};
-use crate::cpu::kernels::{ConvArgs, ConvB, Kernels, SPARSE_SCRATCH, conv, conv_staged};
+use crate::cpu::kernels::{
+    ConvArgs, ConvB, KernelError, Kernels, SPARSE_SCRATCH, WinogradB, conv, conv_staged, winograd_scratch,
+};
+use crate::cpu::pack::packed_winograd_len;
 use crate::cpu::sparse::SparseMatrix;
 use crate::error::RunError;
 use crate::memory::Memory;
-use crate::program::{Step, StepKind, ValueId};
+use crate::program::{self, Access, Reg, Sparsity, Step, StepKind, ValueId};
 use crate::tile::TilePlan;
 
 struct Conv {
     step: String,
     kernels: Kernels,
     args: ConvArgs,
+    /// Of the direct algorithm without what is not stored.
     flops: usize,
     x: ValueId,
     weights: ValueId,
-    sparse: Option<Weights>,
+    form: Form,
     bias: Option<ValueId>,
     out: ValueId,
     epilogue: Option<Epilogue>,
 }
 
+/// How the weights are stored.
+enum Form {
+    Packed,
+    Sparse(Weights),
+    /// For Winograd's algorithm, which needs this many elements of scratch.
+    Transformed(usize),
+}
+
+/// What both kinds of steps say.
+struct Parts<'s> {
+    extents: &'s [Reg; 4],
+    out_extents: &'s [Reg; 2],
+    x: &'s Access,
+    out: &'s Access,
+    /// Kernel, stride and dilation where they are not those of Winograd's algorithm, and the groups.
+    windows: Option<([&'s [Reg; 2]; 3], Reg)>,
+    m: Reg,
+    sparsity: Option<Sparsity>,
+    bias: bool,
+    epilogue: Option<&'s program::Epilogue>,
+}
+
+fn parts(kind: &StepKind) -> Option<Parts<'_>> {
+    match kind {
+        StepKind::Conv {
+            extents,
+            out_extents,
+            x,
+            out,
+            kernel,
+            stride,
+            dilation,
+            groups,
+            m,
+            sparsity,
+            bias,
+            epilogue,
+        } => Some(Parts {
+            extents,
+            out_extents,
+            x,
+            out,
+            windows: Some(([kernel, stride, dilation], *groups)),
+            m: *m,
+            sparsity: *sparsity,
+            bias: *bias,
+            epilogue: epilogue.as_ref(),
+        }),
+        StepKind::Winograd { extents, out_extents, x, out, m, bias, epilogue } => Some(Parts {
+            extents,
+            out_extents,
+            x,
+            out,
+            windows: None,
+            m: *m,
+            sparsity: None,
+            bias: *bias,
+            epilogue: epilogue.as_ref(),
+        }),
+        _ => None,
+    }
+}
+
 pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, RunError> {
-    let StepKind::Conv {
-        extents,
-        out_extents,
-        x: x_access,
-        out: out_access,
-        kernel,
-        stride,
-        dilation,
-        groups,
-        m,
-        sparsity,
-        bias,
-        epilogue,
-    } = &step.kind
-    else {
-        return Err(footprint(step, "is not a Conv step".into()));
+    let Some(parts) = parts(&step.kind) else {
+        return Err(footprint(step, "is not a convolution".into()));
     };
     let (x, weights, out) = (cx.arg(step, 0)?, cx.arg(step, 1)?, cx.out(step, 0)?);
-    let bias = if *bias { Some(cx.arg(step, step.kind.own_args() - 1)?) } else { None };
+    let bias = if parts.bias { Some(cx.arg(step, step.kind.own_args() - 1)?) } else { None };
     for value in [Some(x), Some(weights), bias, Some(out)].into_iter().flatten() {
         cx.require_f32(step, value)?;
     }
-    let [batch, height, width, channels] = cx.sizes_of(step, "an extent of the input", extents)?;
-    let out_size = cx.sizes_of(step, "an extent of the output", out_extents)?;
-    let m = cx.size(step, "the number of outputs", *m)?;
-    let x_access = cx.lines(step, x_access, &[batch, height, width, channels], x)?;
+    let [batch, height, width, channels] = cx.sizes_of(step, "an extent of the input", parts.extents)?;
+    let out_size = cx.sizes_of(step, "an extent of the output", parts.out_extents)?;
+    let m = cx.size(step, "the number of outputs", parts.m)?;
+    let x_access = cx.lines(step, parts.x, &[batch, height, width, channels], x)?;
     let out_dims = [batch, out_size[0], out_size[1], m];
-    let out_access = cx.lines(step, out_access, &out_dims, out)?;
+    let out_access = cx.lines(step, parts.out, &out_dims, out)?;
+    let (kernel, stride, dilation, groups) = match parts.windows {
+        Some(([kernel, stride, dilation], groups)) => (
+            cx.sizes_of(step, "the kernel", kernel)?,
+            cx.sizes_of(step, "the stride", stride)?,
+            cx.sizes_of(step, "the dilation", dilation)?,
+            cx.size(step, "the number of groups", groups)?,
+        ),
+        None => ([3; 2], [1; 2], [1; 2], 1),
+    };
     let args = ConvArgs {
         batch,
         in_size: [height, width],
         channels,
         m,
-        kernel: cx.sizes_of(step, "the kernel", kernel)?,
-        stride: cx.sizes_of(step, "the stride", stride)?,
-        dilation: cx.sizes_of(step, "the dilation", dilation)?,
-        groups: cx.size(step, "the number of groups", *groups)?,
+        kernel,
+        stride,
+        dilation,
+        groups,
         x: pixels(step, &x_access)?,
         out: pixels(step, &out_access)?,
     };
@@ -72,14 +134,19 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
     if computed != out_size {
         return Err(footprint(step, format!("the output is {out_size:?} instead of {computed:?}")));
     }
-    let sparse = match sparsity {
-        Some(sparsity) => {
-            let matrix = SparseMatrix::conv(*sparsity, &args.weights()).map_err(refused_step(step))?;
-            Some(Weights::resolve(step, cx, &matrix)?)
+    let form = match (parts.sparsity, parts.windows) {
+        (Some(sparsity), _) => {
+            let matrix = SparseMatrix::conv(sparsity, &args.weights()).map_err(refused_step(step))?;
+            Form::Sparse(Weights::resolve(step, cx, &matrix)?)
         }
-        None => {
+        (None, Some(_)) => {
             cx.require_len(step, "the weights", weights, &[foot.weights.end])?;
-            None
+            Form::Packed
+        }
+        (None, None) => {
+            let len = packed_winograd_len(channels, m).ok_or(KernelError::Overflow);
+            cx.require_len(step, "the weights", weights, &[len.map_err(refused_step(step))?])?;
+            Form::Transformed(winograd_scratch(&args).map_err(refused_step(step))?)
         }
     };
     if let Some(bias) = bias {
@@ -91,11 +158,11 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
         stage_columns: args.stage_columns(),
         first_arg: step.kind.own_args(),
     };
-    let epilogue = Epilogue::resolve(step, cx, epilogue.as_ref(), &product)?;
-    let rows = sparse.as_ref().map_or_else(|| dense_rows(&args), |weights| weights.rows);
+    let epilogue = Epilogue::resolve(step, cx, parts.epilogue, &product)?;
+    let rows = if let Form::Sparse(weights) = &form { weights.rows } else { dense_rows(&args) };
     let flops = out_dims.iter().chain(&[rows, 2]).fold(1usize, |p, d| p.saturating_mul(*d));
     let (step, kernels) = (step.name.clone(), cx.kernels()?);
-    Ok(Box::new(Conv { step, kernels, args, flops, x, weights, sparse, bias, out, epilogue }))
+    Ok(Box::new(Conv { step, kernels, args, flops, x, weights, form, bias, out, epilogue }))
 }
 
 /// Rows of a group's weights: what each element of the result is summed over.
@@ -107,13 +174,22 @@ fn dense_rows(args: &ConvArgs) -> usize {
 impl Conv {
     /// Elements of scratch that the weights need.
     fn own_scratch(&self) -> usize {
-        if self.sparse.is_some() { SPARSE_SCRATCH } else { 0 }
+        match self.form {
+            Form::Packed => 0,
+            Form::Sparse(_) => SPARSE_SCRATCH,
+            Form::Transformed(len) => len,
+        }
+    }
+
+    /// What the arithmetic is worth in that of the direct algorithm, with which it was measured.
+    fn effort(&self) -> usize {
+        if matches!(self.form, Form::Transformed(_)) { self.flops / 3 } else { self.flops }
     }
 }
 
 impl Call for Conv {
     fn work(&self) -> u64 {
-        self.flops as u64
+        self.effort() as u64
     }
 
     fn flops(&self) -> u64 {
@@ -121,7 +197,7 @@ impl Call for Conv {
     }
 
     fn parts(&self, max: usize) -> usize {
-        workers_for(self.flops, max)
+        workers_for(self.effort(), max)
     }
 
     fn nests(&mut self) -> Vec<&mut TilePlan> {
@@ -142,10 +218,11 @@ impl Call for Conv {
         };
         let scratch = scratch_floats(scratch);
         let (scratch, stage) = scratch.split_at_mut(self.own_scratch().min(scratch.len()));
-        let weights = match &self.sparse {
+        let weights = match &self.form {
+            Form::Packed => ConvB::Packed(weights),
             // SAFETY: as above.
-            Some(weights) => ConvB::Sparse(unsafe { weights.operand(mem, scratch)? }),
-            None => ConvB::Packed(weights),
+            Form::Sparse(weights) => ConvB::Sparse(unsafe { weights.operand(mem, scratch)? }),
+            Form::Transformed(_) => ConvB::Winograd(WinogradB { weights, scratch }),
         };
         let part = part_of(part, parts);
         if let Some(epilogue) = &self.epilogue {

@@ -68,7 +68,7 @@ pub fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, RunError> 
         StepKind::Tile { .. } => tile::resolve(step, cx),
         StepKind::Tiles { .. } => tiles::resolve(step, cx),
         StepKind::MatMul { .. } => matmul::resolve(step, cx),
-        StepKind::Conv { .. } => conv::resolve(step, cx),
+        StepKind::Conv { .. } | StepKind::Winograd { .. } => conv::resolve(step, cx),
         StepKind::Pool { .. } => pool::resolve(step, cx),
         StepKind::Softmax { .. } => norm::resolve_softmax(step, cx),
         StepKind::LayerNorm { .. } => norm::resolve_layer_norm(step, cx),

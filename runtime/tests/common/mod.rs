@@ -202,7 +202,7 @@ fn all_kinds_steps() -> Vec<Step> {
     let (n, one) = (0, 1);
     let access = |rank: usize| Access { offset: 2, strides: vec![one; rank] };
     let pair = [one, one];
-    let [product, convolution, attention] = contractions();
+    let [product, convolution, winograd, attention] = contractions();
     vec![
         step(
             "tile",
@@ -212,6 +212,7 @@ fn all_kinds_steps() -> Vec<Step> {
         ),
         product,
         convolution,
+        winograd,
         step(
             "pool",
             StepKind::Pool {
@@ -256,7 +257,7 @@ fn all_kinds_steps() -> Vec<Step> {
 }
 
 /// Steps with epilogues, and attention.
-fn contractions() -> [Step; 3] {
+fn contractions() -> [Step; 4] {
     let (n, one) = (0, 1);
     let access = |rank: usize| Access { offset: 2, strides: vec![one; rank] };
     let pair = [one, one];
@@ -292,6 +293,20 @@ fn contractions() -> [Step; 3] {
                 groups: one,
                 m: n,
                 sparsity: None,
+                bias: true,
+                epilogue: Some(Epilogue { tile: 1, reads: vec![access(4)] }),
+            },
+            &[4, 0, 1, 0],
+            &[5],
+        ),
+        step(
+            "winograd",
+            StepKind::Winograd {
+                extents: [one, n, n, one],
+                out_extents: [n, n],
+                x: access(3),
+                out: access(3),
+                m: n,
                 bias: true,
                 epilogue: Some(Epilogue { tile: 1, reads: vec![access(4)] }),
             },

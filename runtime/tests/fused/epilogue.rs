@@ -2,7 +2,7 @@
 
 use super::{Build, Random, count, dense, float, isas, one_of, same, spread};
 use autoglm_runtime::cpu::Isa;
-use autoglm_runtime::cpu::pack::{ConvWeights, packed_conv_len, packed_gemm_len};
+use autoglm_runtime::cpu::pack::{ConvWeights, packed_conv_len, packed_gemm_len, packed_winograd_len};
 use autoglm_runtime::program::{Access, Epilogue, StepKind, ValueId};
 use autoglm_runtime::tensor::HostTensor;
 use autoglm_runtime::tile::{BinaryOp, Instr, Lane, TileProgram, UnaryOp};
@@ -99,7 +99,9 @@ pub(super) fn compare(
         step.args.extend(&args);
         let fusion = Some(Epilogue { tile, reads: reads.clone() });
         match &mut step.kind {
-            StepKind::MatMul { epilogue, .. } | StepKind::Conv { epilogue, .. } => *epilogue = fusion,
+            StepKind::MatMul { epilogue, .. }
+            | StepKind::Conv { epilogue, .. }
+            | StepKind::Winograd { epilogue, .. } => *epilogue = fusion,
             other => panic!("{other:?}"),
         }
     }
@@ -110,7 +112,9 @@ pub(super) fn compare(
     let step = apart.program.steps.last_mut().unwrap();
     step.outs = vec![whole];
     match &mut step.kind {
-        StepKind::MatMul { out, .. } | StepKind::Conv { out, .. } => *out = dense_lines,
+        StepKind::MatMul { out, .. } | StepKind::Conv { out, .. } | StepKind::Winograd { out, .. } => {
+            *out = dense_lines;
+        }
         other => panic!("{other:?}"),
     }
     let dims = apart.regs(extents);
@@ -239,6 +243,44 @@ fn convolutions() {
         convolution(&mut random, [2, 6, 7, c], c, c, [3, 3]);
     }
     convolution(&mut random, [1, 20, 20, 40], 40, 40, [1, 3]);
+}
+
+#[test]
+fn transformed_convolutions() {
+    let mut random = Random(15);
+    for (n, in_size, c, m) in [
+        (2, [6, 7], 1, 1),
+        (1, [3, 3], 5, 33),
+        (1, [21, 30], 3, 40),
+        (3, [9, 5], 16, 170),
+        (1, [6, 300], 4, 200),
+        (1, [34, 34], 40, 32),
+    ] {
+        let mut build = Build::default();
+        let base = [n, in_size[0], in_size[1], c];
+        let (x_strides, x_len) = spread(&mut random, &base);
+        let x = build.floats(&mut random, x_len + 2);
+        let mut args = vec![x, build.floats(&mut random, packed_winograd_len(c, m).unwrap())];
+        let bias = random.below(2) == 0;
+        if bias {
+            args.push(build.floats(&mut random, m));
+        }
+        let extents = [n, in_size[0] - 2, in_size[1] - 2, m];
+        let (strides, len) = spread(&mut random, &extents);
+        let offset = random.below(5);
+        let out = build.temp(offset + len);
+        let kind = StepKind::Winograd {
+            extents: base.map(|extent| build.reg(extent)),
+            out_extents: [build.reg(extents[1]), build.reg(extents[2])],
+            x: build.access(2, &x_strides),
+            out: build.access(offset, &strides),
+            m: build.reg(m),
+            bias,
+            epilogue: None,
+        };
+        build.step(kind, &args, out);
+        compare(build, &mut random, &extents, (offset, &strides));
+    }
 }
 
 #[test]

@@ -17,6 +17,7 @@ pub fn programs(writer: &mut EngineWriter) -> Vec<Program> {
         matrices(writer),
         images(writer),
         sparse(writer),
+        transformed(writer),
         indices(writer),
         loops(writer),
         in_place(writer),
@@ -357,6 +358,22 @@ fn sparse(writer: &mut EngineWriter) -> Program {
     };
     b.step(kind, &[image, w, codes, bias], &[pixels]);
     b.finish(&[pixels])
+}
+
+fn transformed(writer: &mut EngineWriter) -> Program {
+    let mut b = Builder::new(writer);
+    let x = b.input(ElemType::F32, &[2, 9, 7, 6]);
+    let (w, bias, y) = (b.weights(&[36, 2, 6, 32]), b.weights(&[40]), b.floats(&[2, 7, 5, 40]));
+    let (m, extents, out_extents) = (b.regs([40])[0], b.regs([2, 9, 7, 6]), b.regs([7, 5]));
+    let (from, to) = (b.access(0, &[378, 42, 6]), b.access(0, &[1400, 200, 40]));
+    b.program.tiles.push(TileProgram {
+        body: vec![Instr::Load { arg: 0 }, Instr::Unary(UnaryOp::Sigmoid, 0), store(0, 1)],
+        ..TileProgram::default()
+    });
+    let epilogue = Some(Epilogue { tile: 0, reads: vec![] });
+    let kind = StepKind::Winograd { extents, out_extents, x: from, out: to, m, bias: true, epilogue };
+    b.step(kind, &[x, w, bias], &[y]);
+    b.finish(&[y])
 }
 
 fn indices(writer: &mut EngineWriter) -> Program {
