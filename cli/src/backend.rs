@@ -61,6 +61,8 @@ pub struct CompileRequest {
     pub allow_external_links: bool,
     /// Only rewrites that leave every result bit for bit as it was.
     pub strict: bool,
+    /// No algorithm whose weights take more bytes than the model's.
+    pub compact: bool,
     /// How far the engine may be from the model, and by what means; none for an exact engine.
     pub compress: Option<CompressRequest>,
     /// Leave out zeros in weights that form a pattern.
@@ -83,6 +85,7 @@ impl CompileRequest {
             limits: Vec::new(),
             allow_external_links: false,
             strict: false,
+            compact: false,
             compress: None,
             sparse: true,
             keep_ir: KeepIr::No,

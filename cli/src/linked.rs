@@ -226,6 +226,7 @@ fn options(request: &CompileRequest) -> Result<CompileOptions, CliError> {
     let mut options = CompileOptions { optimise: !request.no_opt, ..CompileOptions::default() };
     options.import.limits = limits(request)?;
     options.passes.strict = request.strict;
+    options.passes.compact = request.compact;
     options.sparse = request.sparse;
     let bound = |v: u64| i64::try_from(v).unwrap_or(i64::MAX);
     options.import.dims = request.dims.iter().map(|b| (b.name.clone(), bound(b.min), bound(b.max))).collect();

@@ -298,6 +298,7 @@ fn manifest(
         options: [
             ("optimise".into(), options.optimise.to_string()),
             ("strict".into(), options.passes.strict.to_string()),
+            ("compact".into(), options.passes.compact.to_string()),
         ]
         .into_iter()
         .chain(accuracy.map(AccuracyReport::facts).unwrap_or_default())

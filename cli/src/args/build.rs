@@ -26,6 +26,9 @@ pub struct CompileArgs {
     /// Only rewrites that leave every result bit for bit as it was
     #[arg(long)]
     pub strict: bool,
+    /// No algorithm whose weights take more bytes than the model's, however fast it is
+    #[arg(long)]
+    pub compact: bool,
     /// Write the IR after every phase into a folder
     #[arg(long, value_name = "DIR")]
     pub dump_phases: Option<PathBuf>,

@@ -97,6 +97,7 @@ fn request(args: &CompileArgs) -> CompileRequest {
         limits: args.limits.clone(),
         allow_external_links: args.allow_external_links,
         strict: args.strict,
+        compact: args.compact,
         compress: compress(args),
         sparse: args.compress.sparsity != Sparsity::Off,
         keep_ir,
@@ -212,6 +213,7 @@ fn again(ctx: &Ctx<'_>, args: &CompileArgs, output: &Path) -> Result<Vec<u8>, Cl
     for (flag, set) in [
         ("--no-opt", args.no_opt),
         ("--strict", args.strict),
+        ("--compact", args.compact),
         ("--allow-external-links", args.allow_external_links),
     ] {
         if set {

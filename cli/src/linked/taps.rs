@@ -56,6 +56,7 @@ fn like(engine: &Engine, model: &Path) -> Result<CompileOptions, CliError> {
     let is_set = |key: &str| manifest.options.get(key).is_some_and(|value| value == "true");
     let mut options = CompileOptions { optimise: is_set("optimise"), ..CompileOptions::default() };
     options.passes.strict = is_set("strict");
+    options.passes.compact = is_set("compact");
     let file = open_model(&CompileRequest::of_model(model))?;
     let graph = import(&file, &options.import).map_err(|e| all(&e))?.graph;
     for (name, symbol) in &graph.symbols {

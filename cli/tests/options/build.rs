@@ -53,11 +53,25 @@ pub(crate) fn no_opt(_: &str) {
     assert!(phases(&plain).contains(&"optimise".to_owned()));
     assert_eq!(phases(&no_opt), ["import", "fold", "baseline-layout", "lower", "emit"]);
     // The same kernels, and a step for what is an epilogue in the other.
-    for kind in ["Conv", "MatMul", "Pool"] {
-        assert_eq!(plain["graph"]["ops_after"][kind], no_opt["graph"]["ops_after"][kind], "{kind}");
+    let count = |report: &serde_json::Value, kinds: &[&str]| -> u64 {
+        kinds.iter().filter_map(|kind| report["graph"]["ops_after"][kind].as_u64()).sum()
+    };
+    for kinds in [&["Conv", "Winograd"][..], &["MatMul"], &["Pool"]] {
+        assert_eq!(count(&plain, kinds), count(&no_opt, kinds), "{kinds:?}");
     }
-    let tiles = |report: &serde_json::Value| report["graph"]["ops_after"]["Tile"].as_u64();
-    assert!(tiles(&no_opt) > tiles(&plain));
+    assert!(count(&no_opt, &["Tile"]) > count(&plain, &["Tile"]));
+}
+
+/// The digits network has a convolution that is worth transforming.
+pub(crate) fn compact(_: &str) {
+    let folder = Folder::new("options-compact");
+    let line = ["compile", &testdata("digits/digits.onnx"), "-o", &folder.path("e")];
+    let (plain, compact) = (report(&line), report(&[&line[..], &["--compact"]].concat()));
+    let count = |report: &serde_json::Value, kind: &str| report["graph"]["ops_after"][kind].as_u64();
+    assert_eq!(count(&compact, "Conv"), Some(3));
+    assert_eq!((count(&plain, "Winograd"), count(&compact, "Winograd")), (Some(1), None));
+    let bytes = |report: &serde_json::Value| report["memory"]["sections"]["weights"].as_u64().unwrap();
+    assert!(bytes(&compact) < bytes(&plain));
 }
 
 pub(crate) fn optimiser(_: &str) {

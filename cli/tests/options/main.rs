@@ -26,6 +26,7 @@ const CHECKS: &[Check] = &[
     ("compile", &["emit", "dump-phases"], build::phases),
     ("compile", &["check-reproducible"], build::reproducible),
     ("compile", &["no-opt"], build::no_opt),
+    ("compile", &["compact"], build::compact),
     ("compile", &["strict", "explain-fusion"], build::optimiser),
     ("compile", &["limit"], build::limit),
     ("compile", &["allow-external-links"], build::links),
