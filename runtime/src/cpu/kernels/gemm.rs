@@ -13,7 +13,7 @@ use super::sparse::Sparse;
 use super::sparse_tile::SparseTile;
 use super::table::{GemmKernel, TileKernel};
 use super::tile::{GemmTile, MAX_ROWS, Soon, Taps, TileOut};
-use super::{Block, KernelError, Part, Stage, balance, share};
+use super::{Block, CROSSING, KernelError, Part, Stage, balance, share};
 use crate::cpu::pack::PANEL;
 use std::ops::Range;
 
@@ -227,8 +227,7 @@ impl Gemm<'_> {
         let by_tiles = balance(self.batches.saturating_mul(tiles), parts);
         let by_panels = balance(self.batches.saturating_mul(panels), parts);
         let handicap = if matches!(self.b, Operand::Strided { .. }) { 100 } else { 0 };
-        // A tie goes to tiles: then no part reads another's rows of A.
-        by_panels + handicap > by_tiles
+        by_panels + handicap > by_tiles + CROSSING
     }
 
     fn place(&self, mut index: usize) -> Place {

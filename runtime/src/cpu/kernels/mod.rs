@@ -103,9 +103,13 @@ pub(crate) fn share(total: usize, count: usize, index: usize) -> Range<usize> {
     start..start + base + usize::from(index < extra)
 }
 
-/// A rectangle of `rows` x `columns` units, cut along the dimension that balances better (rows when equal).
+/// Permille of workers' time that cutting along columns must save to be worth it: all steps cut along rows where they can, so
+/// that a worker reads what it wrote itself.
+pub(crate) const CROSSING: usize = 30;
+
+/// A rectangle of `rows` x `columns` units, cut along the dimension that balances better (rows when about equal).
 pub(crate) fn rectangle(rows: usize, columns: usize, part: Part) -> (Range<usize>, Range<usize>) {
-    if balance(columns, part.count) > balance(rows, part.count) {
+    if balance(columns, part.count) > balance(rows, part.count) + CROSSING {
         (0..rows, part.of(columns))
     } else {
         (part.of(rows), 0..columns)
