@@ -554,4 +554,6 @@ pub enum PoolMode {
     Average,
     /// Mean over the elements inside the input and its padding.
     AverageIncludePad,
+    /// Sum of the elements inside the input.
+    Sum,
 }

@@ -5,7 +5,8 @@ use super::place::{Place, Writes};
 use super::tile::{Body, lane};
 use super::view::Move;
 use super::{Failure, Lowering};
-use autoglm_ir::{Dim, Node};
+use autoglm_ir::{DType, Dim, Node};
+use autoglm_runtime::program::{PoolMode, StepKind};
 use autoglm_runtime::tile::{BinaryOp, Instr, Reduce, ReduceOp, TileProgram};
 
 /// `reduce_*`, `arg_max`, `arg_min`: one loop, kept dimensions outside, reduced ones inside.
@@ -28,6 +29,9 @@ pub(super) fn reduce(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> 
             (op, vec![node.attrs.int("axis")])
         }
     };
+    if op == ReduceOp::Sum && sum_of_image(cx, node, &axes)? {
+        return Ok(());
+    }
     let (reduced, kept): (Vec<usize>, Vec<usize>) =
         (0..shape.len()).partition(|a| axes.contains(&(*a as i64)));
     let mut body = Body::new();
@@ -46,6 +50,43 @@ pub(super) fn reduce(cx: &mut Lowering<'_>, node: &Node) -> Result<(), Failure> 
     let view = out.view.reshape(&kept_shape);
     let view = view.ok_or_else(|| Failure::Invalid("axes of extent 1 have no stride".into()))?;
     body.finish_fold(cx, &dims, fold(op, src), epilogue, &Place { id: out.id, view })
+}
+
+/// The sum of the pixels of each channels-last f32 image, if that is what the node computes and no loop computes more along
+/// with it: a pool over whole images.
+fn sum_of_image(cx: &mut Lowering<'_>, node: &Node, axes: &[i64]) -> Result<bool, Failure> {
+    let x = node.args[0];
+    let ty = cx.graph.ty(x);
+    let [n, height, width, c] = ty.shape.as_slice() else { return Ok(false) };
+    let alone = !cx.plan.inline[x.0 as usize] && !cx.plan.tails.contains_key(&node.outs[0]);
+    if !alone || ty.dtype != DType::F32 || !matches!(axes, [1, 2] | [2, 1]) {
+        return Ok(false);
+    }
+    let one = || Dim::from(1);
+    let (pixels, window) = ([n.clone(), one(), one(), c.clone()], [height, width].map(|d| d.larger(&one())));
+    let from = cx.place(x)?;
+    if !from.view.has_lines() {
+        return Ok(false);
+    }
+    let out = cx.target(node.outs[0], &[from.id], Writes::Lines)?;
+    let Some(view) = out.view.reshape(&pixels) else {
+        return Err(Failure::Invalid("axes of extent 1 have no stride".into()));
+    };
+    let [zero, one] = [cx.reg(&0.into())?, cx.reg(&one())?];
+    let kind = StepKind::Pool {
+        mode: PoolMode::Sum,
+        extents: super::conv::extents(cx, &from.view.shape)?,
+        out_extents: [one; 2],
+        x: cx.lines_access(&from.view)?,
+        out: cx.lines_access(&view)?,
+        kernel: [cx.reg(&window[0])?, cx.reg(&window[1])?],
+        stride: [one; 2],
+        dilation: [one; 2],
+        pad: [zero; 2],
+        pad_end: [zero; 2],
+    };
+    cx.step(kind, vec![from.id], vec![out.id]);
+    Ok(true)
 }
 
 /// One reduction whose result is stored.

@@ -152,6 +152,23 @@ fn zeros_that_form_a_pattern_are_left_out_rather_than_transformed() {
 }
 
 #[test]
+fn sums_of_images_are_pools() {
+    let steps = check(
+        "graph @g (%x: f32[2,N,M,5], %f: f32[3,N,4,M]) {
+           %a = exp %x
+           %s = reduce_sum %a {axes=[1,2], keepdims=1}
+           %t = reduce_sum %x {axes=[2,1], keepdims=0}
+           %l = reduce_sum %x {axes=[1,3], keepdims=1}
+           %p = transpose %f {perm=[0,1,3,2]}
+           %u = reduce_sum %p {axes=[1,2], keepdims=1}
+           return %a, %s, %t, %l, %u
+         }",
+        SIZES,
+    );
+    assert_eq!(steps.list().matches("Pool").count(), 2);
+}
+
+#[test]
 fn general_convolutions_and_pools_read_views() {
     check(
         "graph @g (%x: f32[N,2,8,8], %w: f32[4,1,3,3], %b: f32[4]) {

@@ -263,7 +263,7 @@ fn images(writer: &mut EngineWriter) -> Program {
     };
     b.step(kind, &[y, w], &[z]);
     let mut pools = Vec::new();
-    for mode in [PoolMode::Max, PoolMode::Average, PoolMode::AverageIncludePad] {
+    for mode in [PoolMode::Max, PoolMode::Average, PoolMode::AverageIncludePad, PoolMode::Sum] {
         let out = b.floats(&[2, 5, 4, 6]);
         let (kernel, stride, dilation) = (b.regs([3, 2]), b.regs([2, 2]), b.regs([1, 2]));
         let (pad, pad_end) = (b.regs([1, 1]), b.regs([1, 2]));

@@ -171,6 +171,7 @@ fn pool_reference(args: &PoolArgs, x: &[f32]) -> Vec<f64> {
             PoolMode::Max => inside.into_iter().fold(f64::NEG_INFINITY, f64::max),
             PoolMode::Average => sum / inside.len() as f64,
             PoolMode::AverageIncludePad => sum / padded as f64,
+            PoolMode::Sum => sum,
         });
     }
     out
@@ -188,7 +189,12 @@ fn check_pool(args: &PoolArgs) {
         let got = in_parts(want.len(), |out, part| pool(&kernels, args, &x, out, part));
         for (i, (&got, &want)) in got.iter().zip(&want).enumerate() {
             if want.is_finite() {
-                close(got, want, 1e-6, &|| format!("element {i} of {} {args:?}", kernels.isa().name()));
+                // Sums of lines, then of their sums.
+                let terms = if args.mode == PoolMode::Sum { args.kernel.iter().sum::<usize>() } else { 1 };
+                let size = if args.mode == PoolMode::Sum { args.kernel.iter().product::<usize>() } else { 1 };
+                close(got, want, 1e-6_f64.max(terms as f64 * U * size as f64), &|| {
+                    format!("element {i} of {} {args:?}", kernels.isa().name())
+                });
             } else {
                 assert_eq!(got.to_string(), want.to_string(), "element {i} of {args:?}");
             }
@@ -198,7 +204,7 @@ fn check_pool(args: &PoolArgs) {
 
 #[test]
 fn pooling() {
-    for mode in [PoolMode::Max, PoolMode::Average, PoolMode::AverageIncludePad] {
+    for mode in [PoolMode::Max, PoolMode::Average, PoolMode::AverageIncludePad, PoolMode::Sum] {
         for channels in [1, 7, 8, 16, 31, 32, 33, 130] {
             check_pool(&PoolArgs { mode, channels, ..POOL });
         }
@@ -208,6 +214,8 @@ fn pooling() {
         check_pool(&PoolArgs { mode, pad: [5, 0], out_size: [2, 9], ..POOL });
         check_pool(&PoolArgs { mode, in_size: [0, 6], ..POOL });
         check_pool(&PoolArgs { mode, batch: 0, ..POOL });
+        let whole = PoolArgs { in_size: [90, 70], kernel: [90, 70], pad: [0; 2], pad_end: [0; 2], ..POOL };
+        check_pool(&PoolArgs { mode, out_size: [1, 1], channels: 40, ..whole });
     }
 }
 

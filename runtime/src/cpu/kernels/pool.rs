@@ -11,10 +11,11 @@ use std::ops::Range;
 
 /// `x[batch, in_size.., channels]` pooled to `out[batch, out_size.., channels]`.
 ///
-/// In [`PoolMode::Max`] NaN wins. A window that holds no element gives negative infinity or, if an average, NaN.
+/// In [`PoolMode::Max`] NaN wins. A window that holds no element gives negative infinity, NaN if an average, 0 if a sum. Sums
+/// are those of the window's lines, so that those over large windows lose little.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolArgs {
-    /// Maximum or average.
+    /// Maximum, average or sum.
     pub mode: PoolMode,
     /// Images.
     pub batch: usize,
@@ -144,7 +145,8 @@ pub fn pool(
         let start = if empty { 0 } else { args.x.at([image, rows.first, cols.first]) + first };
         let divisor = match args.mode {
             PoolMode::AverageIncludePad => rows.padded as f32 * cols.padded as f32,
-            _ => rows.count as f32 * cols.count as f32,
+            PoolMode::Max | PoolMode::Sum => 1.0,
+            PoolMode::Average => rows.count as f32 * cols.count as f32,
         };
         let args = PoolPixel {
             x: x.as_ptr().wrapping_add(start),
@@ -194,18 +196,23 @@ unsafe fn pool_block<S: Simd, const NV: usize, const TAIL: bool>(p: &PoolPixel, 
     // SAFETY: the caller's promise; in the tail only lanes below `channels` are touched.
     unsafe {
         let mask = S::mask(p.channels - c);
-        let mut acc = [S::splat(if p.max { f32::NEG_INFINITY } else { 0.0 }); NV];
+        let nothing = [S::splat(if p.max { f32::NEG_INFINITY } else { 0.0 }); NV];
+        let with = |a, b| if p.max { S::max_nan(a, b) } else { S::add(a, b) };
+        let mut acc = nothing;
         let mut line = p.x.wrapping_add(c);
         for _ in 0..p.count[0] {
             let mut at = line;
             line = line.wrapping_offset(p.step[0]);
+            let mut of_line = nothing;
             for _ in 0..p.count[1] {
-                for (j, sum) in acc.iter_mut().enumerate() {
+                for (j, sum) in of_line.iter_mut().enumerate() {
                     let from = at.add(j * S::LANES);
-                    let v = if TAIL { S::load_mask(from, mask) } else { S::load(from) };
-                    *sum = if p.max { S::max_nan(*sum, v) } else { S::add(*sum, v) };
+                    *sum = with(*sum, if TAIL { S::load_mask(from, mask) } else { S::load(from) });
                 }
                 at = at.wrapping_offset(p.step[1]);
+            }
+            for (sum, of_line) in acc.iter_mut().zip(of_line) {
+                *sum = with(*sum, of_line);
             }
         }
         for (j, &sum) in acc.iter().enumerate() {
