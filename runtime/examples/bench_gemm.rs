@@ -91,8 +91,16 @@ impl Aligned {
 
 /// A matrix multiplication with packed or plain B.
 fn gemm(kernels: &Kernels, m: usize, n: usize, k: usize, packed: bool) -> Result<f64, KernelError> {
-    let args =
-        MatMulArgs { batch: &[], m, k, n, a: View::dense(k), b: View::dense(n), out: RowView::dense(n) };
+    let args = MatMulArgs {
+        batch: &[],
+        m,
+        k,
+        n,
+        a: View::dense(k),
+        b: View::dense(n),
+        out: RowView::dense(n),
+        limits: None,
+    };
     let (a, b) = (Aligned::new(m * k), Aligned::new(packed_gemm_len(k, n).unwrap_or(0)));
     let (mut out, mut scratch) = (Aligned::new(m * n), Aligned::new(MATMUL_SCRATCH));
     let out = SharedMut::new(out.get_mut());

@@ -93,7 +93,16 @@ impl Sparse {
 }
 
 fn dense(m: usize, n: usize, k: usize) -> MatMulArgs<'static> {
-    MatMulArgs { batch: &[], m, k, n, a: View::dense(k), b: View::dense(n), out: RowView::dense(n) }
+    MatMulArgs {
+        batch: &[],
+        m,
+        k,
+        n,
+        a: View::dense(k),
+        b: View::dense(n),
+        out: RowView::dense(n),
+        limits: None,
+    }
 }
 
 struct Bench {

@@ -128,6 +128,7 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
         groups,
         x: pixels(step, &x_access)?,
         out: pixels(step, &out_access)?,
+        limits: None,
     };
     let foot = args.footprint().map_err(refused_step(step))?;
     let computed = args.out_size().map_err(refused_step(step))?;
@@ -158,7 +159,8 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
         stage_columns: args.stage_columns(),
         first_arg: step.kind.own_args(),
     };
-    let epilogue = Epilogue::resolve(step, cx, parts.epilogue, &product)?;
+    let (epilogue, limits) = Epilogue::or_limits(step, cx, parts.epilogue, &product)?;
+    let args = ConvArgs { limits, ..args };
     let rows = if let Form::Sparse(weights) = &form { weights.rows } else { dense_rows(&args) };
     let flops = out_dims.iter().chain(&[rows, 2]).fold(1usize, |p, d| p.saturating_mul(*d));
     let (step, kernels) = (step.name.clone(), cx.kernels()?);

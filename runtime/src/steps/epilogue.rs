@@ -2,13 +2,14 @@
 
 use super::tile::{OPERANDS_MAX, with_scratch};
 use super::{PlanCx, Strided, footprint};
-use crate::cpu::kernels::{Block, KernelError, STAGE, Stage};
+use crate::cpu::kernels::{Block, KernelError, Limits, STAGE, Stage};
 use crate::cpu::shared::SharedMut;
+use crate::elem::ElemType;
 use crate::error::RunError;
 use crate::memory::Memory;
 use crate::program::{self, Step, ValueId};
 use crate::tile::exec::{ConcreteAccess, Rows, TileIsa, WindowPlan, Windows};
-use crate::tile::{Instr, SharedBytes, TilePlan, TileProgram};
+use crate::tile::{self, BinaryOp, Instr, SharedBytes, TilePlan, TileProgram};
 
 /// Bytes of scratch that an epilogue needs.
 pub(super) const STAGE_BYTES: usize = STAGE * size_of::<f32>();
@@ -36,7 +37,20 @@ pub(super) struct Product<'a> {
 }
 
 impl Epilogue {
-    pub(super) fn resolve(
+    /// The epilogue of a step, or the limits that are all that it does.
+    pub(super) fn or_limits(
+        step: &Step,
+        cx: &PlanCx<'_>,
+        epilogue: Option<&program::Epilogue>,
+        result: &Product<'_>,
+    ) -> Result<(Option<Self>, Option<Limits>), RunError> {
+        let resolved = Self::resolve(step, cx, epilogue, result)?;
+        let tile = epilogue.and_then(|epilogue| cx.program.tiles.get(epilogue.tile as usize));
+        let limits = tile.and_then(limits);
+        Ok((resolved.filter(|_| limits.is_none()), limits))
+    }
+
+    fn resolve(
         step: &Step,
         cx: &PlanCx<'_>,
         epilogue: Option<&program::Epilogue>,
@@ -108,6 +122,47 @@ impl Epilogue {
             kernel(Stage { elements: stage, step: self.step, finish: &mut finish })
                 .map_err(|e| RunError::Shape(e.to_string()))
         })
+    }
+}
+
+/// The limits that a map puts on the result, if it does nothing else: such a map needs no stage.
+pub(super) fn limits(program: &TileProgram) -> Option<Limits> {
+    /// The result within limits, or a number.
+    #[derive(Clone, Copy)]
+    enum Lane {
+        Result(Limits),
+        Number(f32),
+    }
+    let mut lanes: Vec<Option<Lane>> = Vec::new();
+    let mut stored = None;
+    for instr in &program.body {
+        let lane = |id: u16| lanes.get(usize::from(id)).copied().flatten();
+        lanes.push(Some(match *instr {
+            Instr::Load { arg: 0 } => Lane::Result(Limits { low: f32::NEG_INFINITY, high: f32::INFINITY }),
+            Instr::Const { lane: tile::Lane::F32, bits } => Lane::Number(f32::from_bits(bits as u32)),
+            Instr::Round { elem: ElemType::F32, src, .. } => lane(src)?,
+            Instr::Binary(op @ (BinaryOp::Max | BinaryOp::Min), a, b) => {
+                let ((Lane::Result(x), Lane::Number(c)) | (Lane::Number(c), Lane::Result(x))) =
+                    (lane(a)?, lane(b)?)
+                else {
+                    return None;
+                };
+                let of = if op == BinaryOp::Max { f32::max } else { f32::min };
+                if c.is_nan() {
+                    return None;
+                }
+                Lane::Result(Limits { low: of(x.low, c), high: of(x.high, c) })
+            }
+            Instr::Store { out: 0, src } => {
+                stored = Some(lane(src)?);
+                lane(src)?
+            }
+            _ => return None,
+        }));
+    }
+    match stored? {
+        Lane::Result(limits) if limits.low.is_sign_positive() && limits.high > limits.low => Some(limits),
+        _ => None,
     }
 }
 

@@ -7,7 +7,8 @@ use super::floats::{
 use super::sparse::Weights;
 use super::{Call, PlanCx, Strided, footprint};
 use crate::cpu::kernels::{
-    BatchDim, Kernels, MATMUL_SCRATCH, MatB, MatMulArgs, RowView, SPARSE_SCRATCH, View, matmul, matmul_staged,
+    BatchDim, Kernels, Limits, MATMUL_SCRATCH, MatB, MatMulArgs, RowView, SPARSE_SCRATCH, View, matmul,
+    matmul_staged,
 };
 use crate::cpu::sparse::SparseMatrix;
 use crate::error::RunError;
@@ -31,6 +32,7 @@ struct MatMul {
     b: ValueId,
     bias: Option<ValueId>,
     out: ValueId,
+    limits: Option<Limits>,
     epilogue: Option<Epilogue>,
 }
 
@@ -79,6 +81,7 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
         stage_columns: n,
         first_arg: step.kind.own_args(),
     };
+    let (epilogue, limits) = Epilogue::or_limits(step, cx, epilogue.as_ref(), &product)?;
     let call = MatMul {
         step: step.name.clone(),
         kernels: cx.kernels()?,
@@ -95,7 +98,8 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
         b: b_value,
         bias,
         out,
-        epilogue: Epilogue::resolve(step, cx, epilogue.as_ref(), &product)?,
+        limits,
+        epilogue,
     };
     let foot = call.args().footprint().map_err(refused_step(step))?;
     let fits = |what: &str, end: usize, value| {
@@ -120,7 +124,7 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
 impl MatMul {
     fn args(&self) -> MatMulArgs<'_> {
         let (batch, a, b, out) = (self.batch.as_slice(), self.a_view, self.b_view, self.out_view);
-        MatMulArgs { batch, m: self.m, k: self.k, n: self.n, a, b, out }
+        MatMulArgs { batch, m: self.m, k: self.k, n: self.n, a, b, out, limits: self.limits }
     }
 
     /// Elements of scratch that the right factor needs.

@@ -80,17 +80,37 @@ fn typed(build: &Build, mut tile: TileProgram, args: &[ValueId]) -> TileProgram 
 
 /// Runs `fused`, whose last step has no epilogue yet and writes value `out` with the access `write` over `extents`,
 /// with the epilogue inside and behind.
-pub(super) fn compare(
-    mut fused: Build,
-    random: &mut Random,
-    extents: &[usize],
-    (offset, write): (usize, &[usize]),
-) {
-    let out = fused.program.steps.last().unwrap().outs[0];
+pub(super) fn compare(mut fused: Build, random: &mut Random, extents: &[usize], write: (usize, &[usize])) {
+    for limits in [limits(f32::INFINITY), limits(0.5)] {
+        compare_map(fused.clone(), extents, write, limits, (Vec::new(), Vec::new()));
+    }
     let extra = random.below(3);
     let (args, reads): (Vec<_>, Vec<_>) = (0..extra).map(|_| argument(&mut fused, random, extents)).unzip();
     let map = map(random, extra, extents.len());
     let map = typed(&fused, map, &args);
+    compare_map(fused, extents, write, map, (args, reads));
+}
+
+/// A ReLU, with an upper bound unless that is infinite: a map that needs no stage.
+fn limits(high: f32) -> TileProgram {
+    let number = |x: f32| Instr::Const { lane: Lane::F32, bits: u64::from(x.to_bits()) };
+    let mut body = vec![Instr::Load { arg: 0 }, number(0.0), Instr::Binary(BinaryOp::Max, 0, 1)];
+    if high.is_finite() {
+        body.extend([number(high), Instr::Binary(BinaryOp::Min, 3, 2)]);
+    }
+    body.push(Instr::Store { out: 0, src: body.len() as u16 - 1 });
+    TileProgram { body, ..TileProgram::default() }
+}
+
+/// The same with a given map and its arguments.
+fn compare_map(
+    mut fused: Build,
+    extents: &[usize],
+    (offset, write): (usize, &[usize]),
+    map: TileProgram,
+    (args, reads): (Vec<ValueId>, Vec<Access>),
+) {
+    let out = fused.program.steps.last().unwrap().outs[0];
     let tile = fused.tile(map);
     fused.output(out);
     let mut apart = fused.clone();

@@ -1,7 +1,7 @@
 //! Convolution and pooling.
 
 use super::{Guarded, Random, U, all_kernels, close, in_parts};
-use autoglm_runtime::cpu::kernels::{ConvArgs, ConvB, Pixels, PoolArgs, conv, pool};
+use autoglm_runtime::cpu::kernels::{ConvArgs, ConvB, Limits, Pixels, PoolArgs, conv, pool};
 use autoglm_runtime::cpu::pack::{pack_conv, packed_conv_len};
 use autoglm_runtime::program::PoolMode;
 
@@ -16,6 +16,7 @@ pub(super) const BASE: ConvArgs = ConvArgs {
     groups: 1,
     x: Pixels { offset: 0, steps: [0; 3] },
     out: Pixels { offset: 0, steps: [0; 3] },
+    limits: None,
 };
 
 /// With dense operands.
@@ -44,7 +45,8 @@ pub(super) fn reference(args: &ConvArgs, x: &[f32], w: &[f32], bias: Option<&[f3
                 sum += term;
                 size += term.abs();
             }
-            out.push((sum, (c * kh * kw + 2) as f64 * U * size));
+            let limited = args.limits.map_or(sum, |l| sum.clamp(f64::from(l.low), f64::from(l.high)));
+            out.push((limited, (c * kh * kw + 2) as f64 * U * size));
         }
     }
     out
@@ -92,6 +94,17 @@ fn edge_channel_counts() {
         for m in [0, 1, 8, 15, 16, 17, 31, 32, 33, 64] {
             check(&ConvArgs { channels, m, ..BASE }, m.is_multiple_of(2));
         }
+    }
+}
+
+#[test]
+fn results_within_limits() {
+    for (low, high) in [(0.0, f32::INFINITY), (0.0, 0.5), (0.25, 0.75)] {
+        let args = ConvArgs { limits: Some(Limits { low, high }), ..BASE };
+        check(&args, true);
+        check(&ConvArgs { channels: 520, kernel: [2, 1], m: 33, ..args }, false);
+        check(&ConvArgs { groups: 9, channels: 9, m: 9, ..args }, true);
+        check(&ConvArgs { groups: 2, m: 6, ..args }, true);
     }
 }
 

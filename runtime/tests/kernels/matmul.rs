@@ -86,7 +86,16 @@ fn check(args: &MatMulArgs, a_len: usize, b_len: usize, bias: bool) {
 }
 
 fn dense(m: usize, k: usize, n: usize) -> MatMulArgs<'static> {
-    MatMulArgs { batch: &[], m, k, n, a: View::dense(k), b: View::dense(n), out: RowView::dense(n) }
+    MatMulArgs {
+        batch: &[],
+        m,
+        k,
+        n,
+        a: View::dense(k),
+        b: View::dense(n),
+        out: RowView::dense(n),
+        limits: None,
+    }
 }
 
 #[test]

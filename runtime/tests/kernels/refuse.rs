@@ -22,6 +22,7 @@ fn matmul_refuses_short_operands() {
         a: View::dense(5),
         b: View::dense(6),
         out: RowView::dense(6),
+        limits: None,
     };
     for kernels in all_kernels() {
         let run = |args: &MatMulArgs, a: usize, b: usize, bias: usize, out: usize, scratch: usize| {
@@ -83,6 +84,7 @@ fn conv_refuses_what_does_not_fit() {
         groups: 1,
         x: Pixels::dense([3, 3], 2),
         out: Pixels::dense([2, 2], 4),
+        limits: None,
     };
     for kernels in all_kernels() {
         let run = |args: &ConvArgs, x: usize, w: usize, bias: usize, out: usize| {

@@ -137,7 +137,16 @@ fn check(args: &MatMulArgs, sparsity: Sparsity, a_len: usize, starts: &[usize], 
 }
 
 fn dense(m: usize, k: usize, n: usize) -> MatMulArgs<'static> {
-    MatMulArgs { batch: &[], m, k, n, a: View::dense(k), b: View::dense(n), out: RowView::dense(n) }
+    MatMulArgs {
+        batch: &[],
+        m,
+        k,
+        n,
+        a: View::dense(k),
+        b: View::dense(n),
+        out: RowView::dense(n),
+        limits: None,
+    }
 }
 
 #[test]
@@ -371,6 +380,7 @@ const BASE: ConvArgs = ConvArgs {
     groups: 1,
     x: Pixels { offset: 0, steps: [0; 3] },
     out: Pixels { offset: 0, steps: [0; 3] },
+    limits: None,
 };
 
 #[test]

@@ -5,7 +5,7 @@ use super::refuse::with_out;
 use super::{Guarded, Random, all_kernels, in_parts};
 use autoglm_runtime::cpu::SharedMut;
 use autoglm_runtime::cpu::kernels::{
-    Block, ConvArgs, ConvB, KernelError, Kernels, Part, STAGE, Stage, WinogradB, conv, conv_staged,
+    Block, ConvArgs, ConvB, KernelError, Kernels, Limits, Part, STAGE, Stage, WinogradB, conv, conv_staged,
     winograd_scratch,
 };
 use autoglm_runtime::cpu::pack::{pack_winograd, packed_winograd_len};
@@ -109,6 +109,13 @@ fn many_tiles_channels_and_panels() {
     check(&ConvArgs { channels: 520, m: 33, in_size: [9, 9], ..BASE }, false);
     check(&ConvArgs { channels: 16, m: 300, in_size: [15, 15], ..BASE }, true);
     check(&ConvArgs { channels: 3, m: 170, in_size: [6, 260], ..BASE }, true);
+}
+
+#[test]
+fn results_within_limits() {
+    let args = ConvArgs { in_size: [9, 11], channels: 20, m: 40, ..BASE };
+    check(&ConvArgs { limits: Some(Limits { low: 0.0, high: f32::INFINITY }), ..args }, true);
+    check(&ConvArgs { limits: Some(Limits { low: 0.0, high: 0.5 }), ..args }, false);
 }
 
 #[test]

@@ -454,6 +454,7 @@ impl Run<'_> {
                     col: 0,
                     cols: 0,
                     accumulate: false,
+                    limits: None,
                 },
             };
             let cols = PANEL.min(keys.len() - first);
@@ -563,6 +564,7 @@ impl Run<'_> {
                     col: 0,
                     cols: 0,
                     accumulate: true,
+                    limits: None,
                 },
             };
             let starts = Rows::Linear(SCORE_STEP.cast_signed());

@@ -6,7 +6,9 @@ use super::table::Kernels;
 use super::tile::{DepthwiseTile, Taps};
 use super::view::{Pixels, merged};
 use super::winograd::{Winograd, WinogradB};
-use super::{Block, KernelError, Part, Stage, distinct, holds, optional, product, rectangle, share, span};
+use super::{
+    Block, KernelError, Limits, Part, Stage, distinct, holds, optional, product, rectangle, share, span,
+};
 use crate::cpu::pack::{ConvWeights, PANEL, packed_conv_len};
 use crate::cpu::shared::SharedMut;
 use crate::cpu::sparse::SparseMatrix;
@@ -19,7 +21,7 @@ const DEPTHWISE_BLOCK: usize = 6 * 1024;
 const DEPTHWISE_STAGE: usize = 8 * 1024;
 
 /// `x[batch, in_size.., channels]` convolved to `out[batch, out_size.., m]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ConvArgs {
     /// Images.
     pub batch: usize,
@@ -41,6 +43,8 @@ pub struct ConvArgs {
     pub x: Pixels,
     /// The output; its elements are distinct.
     pub out: Pixels,
+    /// Of the result, after the bias.
+    pub limits: Option<Limits>,
 }
 
 /// The elements that a convolution touches; the bias has m.
@@ -220,6 +224,7 @@ fn checked(
             out,
             out_rows: out_rows.fill(0, 0),
             channels: 0,
+            limits: args.limits,
         };
         let window = args.in_size[1].saturating_mul(args.kernel[0]);
         let all = Depthwise { kernels, tile, rows, out_rows, pixels, window };
@@ -240,6 +245,7 @@ fn checked(
         rows,
         b,
         bias: optional(bias),
+        limits: args.limits,
         out,
         out_rows,
         batches: args.groups,

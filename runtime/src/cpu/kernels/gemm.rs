@@ -13,7 +13,7 @@ use super::sparse::Sparse;
 use super::sparse_tile::SparseTile;
 use super::table::{GemmKernel, TileKernel};
 use super::tile::{GemmTile, MAX_ROWS, Soon, Taps, TileOut};
-use super::{Block, CROSSING, KernelError, Part, Stage, balance, share};
+use super::{Block, CROSSING, KernelError, Limits, Part, Stage, balance, share};
 use crate::cpu::pack::PANEL;
 use std::ops::Range;
 
@@ -115,6 +115,7 @@ pub(crate) struct Gemm<'a> {
     pub rows: Rows,
     pub b: Operand,
     pub bias: *const f32,
+    pub limits: Option<Limits>,
     /// Not used with a stage.
     pub out: *mut f32,
     /// Rows of the output, relative to the batch's first; not used with a stage.
@@ -175,6 +176,8 @@ struct Chunk {
 struct Turn<'a> {
     chunk: &'a Chunk,
     accumulate: bool,
+    /// Whether the sums are final after it.
+    is_last: bool,
     panel: usize,
     /// Where what is multiplied after it starts; null if that is not known.
     next: *const f32,
@@ -347,7 +350,8 @@ impl Gemm<'_> {
                         } else {
                             std::ptr::null()
                         };
-                        let turn = Turn { chunk: &chunk, accumulate: index > 0, panel, next };
+                        let is_last = index + 1 == chunks;
+                        let turn = Turn { chunk: &chunk, accumulate: index > 0, is_last, panel, next };
                         // SAFETY: the caller's promise; a block of rows and columns fits the stage.
                         unsafe { self.panel(place, &turn, (tiles, piece.clone()), &target) };
                     }
@@ -372,11 +376,12 @@ impl Gemm<'_> {
         (tiles, t): (usize, Range<usize>),
         target: &Target<'_>,
     ) {
-        let Turn { chunk, accumulate, panel, next } = *turn;
+        let Turn { chunk, accumulate, is_last, panel, next } = *turn;
         let first_col = panel * PANEL;
         let bias = self.bias.wrapping_add(if self.bias.is_null() { 0 } else { place.bias + first_col });
         let c = target.base.wrapping_add(first_col - target.first[1]);
-        let out = TileOut { bias, c, c_rows: [0; MAX_ROWS], col: 0, cols: 0, accumulate };
+        let limits = self.limits.filter(|_| is_last);
+        let out = TileOut { bias, c, c_rows: [0; MAX_ROWS], col: 0, cols: 0, accumulate, limits };
         // SAFETY: the caller's promise; the rows of the block are packed for this chunk where B is sparse.
         unsafe {
             if let Operand::Sparse(sparse) = &self.b {

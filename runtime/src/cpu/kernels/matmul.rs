@@ -5,7 +5,7 @@ use super::sparse::SparseB;
 use super::table::Kernels;
 use super::tile::Taps;
 use super::view::{RowView, View};
-use super::{KernelError, Part, Stage, distinct, holds, optional, product, span};
+use super::{KernelError, Limits, Part, Stage, distinct, holds, optional, product, span};
 use crate::cpu::pack::{PANEL, packed_gemm_len};
 use crate::cpu::shared::SharedMut;
 use crate::cpu::sparse::SparseMatrix;
@@ -28,7 +28,7 @@ pub struct BatchDim {
 }
 
 /// `out[batch.., i, j] = sum_k a[batch.., i, k] * b[batch.., k, j] + bias[j]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MatMulArgs<'a> {
     /// Batch dimensions, outermost first.
     pub batch: &'a [BatchDim],
@@ -44,6 +44,8 @@ pub struct MatMulArgs<'a> {
     pub b: View,
     /// The output; its elements are distinct.
     pub out: RowView,
+    /// Of the result, after the bias.
+    pub limits: Option<Limits>,
 }
 
 /// The second matrix.
@@ -176,6 +178,7 @@ fn checked(
         rows: Rows::Linear(args.a.row),
         b,
         bias: optional(bias),
+        limits: args.limits,
         out: to.as_ref().map_or(std::ptr::null_mut(), |out| out.as_ptr().wrapping_add(args.out.offset)),
         out_rows: Rows::Linear(args.out.row),
         batches: foot.batches,

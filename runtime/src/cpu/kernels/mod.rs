@@ -72,6 +72,27 @@ pub enum KernelError {
     Unavailable(&'static str),
 }
 
+/// What the results of a contraction are limited to, at least 0 at the lower end; NaN stays NaN.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    /// Least.
+    pub low: f32,
+    /// Most.
+    pub high: f32,
+}
+
+impl Limits {
+    /// `v` within the limits; +0 for either zero where 0 is the least.
+    ///
+    /// # Safety
+    /// The instruction set is available.
+    #[inline(always)]
+    unsafe fn apply<S: simd::Simd>(self, v: S::V) -> S::V {
+        // SAFETY: the caller's promise.
+        unsafe { S::clamp(S::add(v, S::splat(0.0)), S::splat(self.low), S::splat(self.high)) }
+    }
+}
+
 /// One of `count` parts of a kernel's work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {

@@ -1,5 +1,6 @@
 //! Kernel bodies that accumulate over shifted rows: the indirect GEMM tile and the depthwise tile.
 
+use super::Limits;
 use super::simd::Simd;
 
 /// Most rows of any tile.
@@ -91,6 +92,8 @@ pub(crate) struct TileOut {
     pub(crate) cols: usize,
     /// Adds to what `c` holds.
     pub(crate) accumulate: bool,
+    /// Of the finished sums.
+    pub(crate) limits: Option<Limits>,
 }
 
 impl TileOut {
@@ -129,6 +132,7 @@ impl TileOut {
                 let start = self.c.wrapping_offset(self.c_rows[r]).wrapping_add(self.col);
                 for (j, &v) in row.iter().enumerate() {
                     let p = start.wrapping_add(j * S::LANES);
+                    let v = self.limits.map_or(v, |limits| limits.apply::<S>(v));
                     if full { S::store(p, v) } else { S::store_mask(p, masks[j], v) }
                 }
             }
@@ -246,6 +250,7 @@ pub struct DepthwiseTile {
     /// Offsets of the pixels from `out`.
     pub(crate) out_rows: [isize; MAX_ROWS],
     pub(crate) channels: usize,
+    pub(crate) limits: Option<Limits>,
 }
 
 /// # Safety
@@ -306,6 +311,7 @@ unsafe fn depthwise_block<S: Simd, const MR: usize, const NV: usize, const TAIL:
             let start = t.out.wrapping_offset(t.out_rows[r]).wrapping_add(c);
             for (j, &v) in row.iter().enumerate() {
                 let p = start.add(j * S::LANES);
+                let v = t.limits.map_or(v, |limits| limits.apply::<S>(v));
                 if TAIL { S::store_mask(p, mask, v) } else { S::store(p, v) }
             }
         }

@@ -248,6 +248,7 @@ impl<'a> Winograd<'a> {
                         col: 0,
                         cols: kernel.cols,
                         accumulate: chunk > 0,
+                        limits: None,
                     },
                 };
                 for (call, (piece, col)) in (0..pieces)
@@ -325,6 +326,7 @@ impl<'a> Winograd<'a> {
                     pixel,
                     size: [run.size[0], OUT_SIDE.min(run.size[1] - i * OUT_SIDE)],
                     channels: cols.len(),
+                    limits: self.args.limits,
                 };
                 // SAFETY: the tile's pixels within its size are those of the result or the stage; the sums are there.
                 unsafe { (self.kernels.winograd_output)(&tile) };

@@ -4,6 +4,7 @@
 //! 1/2 and -2, which lose less precision than theirs (Alam et al., "Winograd Convolution for Deep Neural Networks:
 //! Efficient Point Selection", 2022).
 
+use super::Limits;
 use super::simd::Simd;
 
 /// Pixels on a side of a tile of the result.
@@ -47,6 +48,7 @@ pub struct WinogradOutput {
     /// Rows and columns, at most 4 each.
     pub(crate) size: [usize; 2],
     pub(crate) channels: usize,
+    pub(crate) limits: Option<Limits>,
 }
 
 /// # Safety
@@ -139,7 +141,8 @@ unsafe fn output_lanes<S: Simd, const TAIL: bool>(t: &WinogradOutput, c: usize) 
             }
             let mut to = t.out.wrapping_offset(y.cast_signed().wrapping_mul(t.line)).wrapping_add(c);
             for v in after::<S>(row).into_iter().take(t.size[1]) {
-                store::<S, TAIL>(to, mask, S::add(v, bias));
+                let v = S::add(v, bias);
+                store::<S, TAIL>(to, mask, t.limits.map_or(v, |limits| limits.apply::<S>(v)));
                 to = to.wrapping_offset(t.pixel);
             }
         }
