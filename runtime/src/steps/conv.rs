@@ -38,6 +38,28 @@ enum Form {
     Transformed(usize),
 }
 
+impl Form {
+    /// Argument 1 of a step and its codes, which hold exactly the weights of a convolution whose footprint is checked.
+    fn resolve(step: &Step, cx: &PlanCx<'_>, parts: &Parts<'_>, args: &ConvArgs) -> Result<Self, RunError> {
+        let holds = |len| cx.require_len(step, "the weights", cx.arg(step, 1)?, &[len]);
+        match (parts.sparsity, parts.windows) {
+            (Some(sparsity), _) => {
+                let matrix = SparseMatrix::conv(sparsity, &args.weights()).map_err(refused_step(step))?;
+                Ok(Form::Sparse(Weights::resolve(step, cx, &matrix)?))
+            }
+            (None, Some(_)) => {
+                holds(args.footprint().map_err(refused_step(step))?.weights.end)?;
+                Ok(Form::Packed)
+            }
+            (None, None) => {
+                let len = packed_winograd_len(args.channels, args.m).ok_or(KernelError::Overflow);
+                holds(len.map_err(refused_step(step))?)?;
+                Ok(Form::Transformed(winograd_scratch(args).map_err(refused_step(step))?))
+            }
+        }
+    }
+}
+
 /// What both kinds of steps say.
 struct Parts<'s> {
     extents: &'s [Reg; 4],
@@ -130,26 +152,12 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
         out: pixels(step, &out_access)?,
         limits: None,
     };
-    let foot = args.footprint().map_err(refused_step(step))?;
+    args.footprint().map_err(refused_step(step))?;
     let computed = args.out_size().map_err(refused_step(step))?;
     if computed != out_size {
         return Err(footprint(step, format!("the output is {out_size:?} instead of {computed:?}")));
     }
-    let form = match (parts.sparsity, parts.windows) {
-        (Some(sparsity), _) => {
-            let matrix = SparseMatrix::conv(sparsity, &args.weights()).map_err(refused_step(step))?;
-            Form::Sparse(Weights::resolve(step, cx, &matrix)?)
-        }
-        (None, Some(_)) => {
-            cx.require_len(step, "the weights", weights, &[foot.weights.end])?;
-            Form::Packed
-        }
-        (None, None) => {
-            let len = packed_winograd_len(channels, m).ok_or(KernelError::Overflow);
-            cx.require_len(step, "the weights", weights, &[len.map_err(refused_step(step))?])?;
-            Form::Transformed(winograd_scratch(&args).map_err(refused_step(step))?)
-        }
-    };
+    let form = Form::resolve(step, cx, &parts, &args)?;
     if let Some(bias) = bias {
         cx.require_len(step, "the bias", bias, &[m])?;
     }

@@ -102,13 +102,9 @@ pub(super) fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, Run
         epilogue,
     };
     let foot = call.args().footprint().map_err(refused_step(step))?;
-    let fits = |what: &str, end: usize, value| {
-        let have = cx.len(step, value)?;
-        if end <= have {
-            Ok(())
-        } else {
-            Err(footprint(step, format!("{what} has {have} of {end} elements")))
-        }
+    let fits = |what: &str, end: usize, value| match cx.len(step, value)? {
+        have if end <= have => Ok(()),
+        have => Err(footprint(step, format!("{what} has {have} of {end} elements"))),
     };
     fits("the left factor", foot.a.end, a_value)?;
     // Sparse weights were checked above.

@@ -77,12 +77,12 @@ unsafe fn input_lanes<S: Simd, const TAIL: bool>(t: &WinogradInput, c: usize) {
     unsafe {
         let mask = S::mask(t.channels - c);
         let mut half = [[S::splat(0.0); SIDE]; SIDE];
-        for x in 0..SIDE {
+        for (x, half) in half.iter_mut().enumerate() {
             let mut column = [S::splat(0.0); SIDE];
             for (y, v) in column.iter_mut().enumerate() {
                 *v = load::<S, TAIL>(t.pixels[y * SIDE + x].wrapping_add(c), mask);
             }
-            half[x] = before::<S>(column);
+            *half = before::<S>(column);
         }
         let mut to = t.out.wrapping_add(c);
         for y in 0..SIDE {
