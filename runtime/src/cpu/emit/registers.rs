@@ -1,4 +1,6 @@
 //! Operations into instructions: every result gets a register, and the one that is needed last gives way.
+//!
+//! Its functions are never inlined into each other: LLVM's loop unswitching takes hours over all their small loops together.
 
 use super::BYTES;
 use super::asm::{
@@ -67,6 +69,7 @@ impl<'a> Body<'a> {
         }
     }
 
+    #[inline(never)]
     fn next_use(&self, id: Id) -> usize {
         self.uses[id].iter().copied().find(|&u| u >= self.now).unwrap_or(usize::MAX)
     }
@@ -76,6 +79,7 @@ impl<'a> Body<'a> {
         self.uses[id].last().is_none_or(|&last| last <= self.now)
     }
 
+    #[inline(never)]
     fn find(&self, id: Id) -> Option<Ymm> {
         self.registers.iter().position(|r| *r == Some(Held(id))).map(|r| r as Ymm)
     }
@@ -89,6 +93,7 @@ impl<'a> Body<'a> {
         }
     }
 
+    #[inline(never)]
     fn anywhere(&mut self, id: Id) -> Rm {
         match self.find(id) {
             Some(register) => Rm::Reg(register),
@@ -98,6 +103,7 @@ impl<'a> Body<'a> {
     }
 
     /// A register for a result of this operation that is none of `kept`.
+    #[inline(never)]
     fn take(&mut self, kept: &[Ymm]) -> Ymm {
         if let Some(free) = self.registers.iter().position(Option::is_none) {
             return free as Ymm;
@@ -118,6 +124,7 @@ impl<'a> Body<'a> {
     }
 
     /// `id` in a register.
+    #[inline(never)]
     fn register(&mut self, id: Id, kept: &[Ymm]) -> Ymm {
         if let Some(register) = self.find(id) {
             return register;
@@ -130,6 +137,7 @@ impl<'a> Body<'a> {
     }
 
     /// A register for result `id`: that of an operand which is not needed again, if there is one.
+    #[inline(never)]
     fn result(&mut self, id: Id, kept: &[Ymm]) -> Ymm {
         let dead = kept
             .iter()
@@ -140,6 +148,7 @@ impl<'a> Body<'a> {
         register
     }
 
+    #[inline(never)]
     fn one(&mut self, id: Id, op: Op) {
         match op {
             Op::Const(_) | Op::Fixed(_) => {}
@@ -186,6 +195,7 @@ impl<'a> Body<'a> {
         Rm::Column(self.bases[operand], BYTES as i8 * vector as i8)
     }
 
+    #[inline(never)]
     fn binary(&mut self, id: Id, (opcode, immediate): (super::asm::Opcode, Option<u8>), a: Id, b: Id) {
         let kept: Vec<Ymm> = self.find(b).into_iter().collect();
         let first = self.register(a, &kept);
@@ -195,6 +205,7 @@ impl<'a> Body<'a> {
         self.asm.vector(opcode, result, Some(first), second, immediate);
     }
 
+    #[inline(never)]
     fn unary(&mut self, id: Id, opcode: super::asm::Opcode, a: Id, immediate: Option<u8>) {
         let source = self.anywhere(a);
         let result = self.result(id, &registers([source; 3]));
@@ -202,6 +213,7 @@ impl<'a> Body<'a> {
     }
 
     /// The destination of a shift is where other instructions have their first operand.
+    #[inline(never)]
     fn shift(&mut self, id: Id, extension: u8, a: Id, places: u8) {
         let source = self.register(a, &[]);
         let result = self.result(id, &[source]);
@@ -209,6 +221,7 @@ impl<'a> Body<'a> {
     }
 
     /// The destination of a multiply-add is one of its operands.
+    #[inline(never)]
     fn fma(&mut self, id: Id, a: Id, b: Id, c: Id) {
         let (a, b) = if self.find(a).is_none() { (b, a) } else { (a, b) };
         let all: Vec<Ymm> = [a, b, c].into_iter().filter_map(|i| self.find(i)).collect();
