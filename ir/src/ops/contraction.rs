@@ -135,7 +135,11 @@ pub static GATHER_MATMUL: OpDef = OpDef {
         let k = cx.args.first().and_then(|a| a.shape.last()).cloned().unwrap_or_default();
         Work { flops: &Dim::from(2) * &(&k * &out.numel()) }
     },
-    samples: &["f32[N,1,2,3], f32[4,3,5], i64[N,2]", "f32[2,3], f32[M,3,1], i32[N]", "f16[2,1,N], f16[4,N,2], i64[]"],
+    samples: &[
+        "f32[N,1,2,3], f32[4,3,5], i64[N,2]",
+        "f32[2,3], f32[M,3,1], i32[N]",
+        "f16[2,1,N], f16[4,N,2], i64[]",
+    ],
 };
 
 fn eval_gather_matmul(cx: &EvalCx<'_>) -> Result<Vec<Tensor>, OpError> {

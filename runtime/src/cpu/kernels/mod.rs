@@ -8,6 +8,7 @@
 
 pub mod attention;
 pub mod conv;
+pub mod gather_matmul;
 mod gemm;
 pub mod matmul;
 pub mod norm;
@@ -28,6 +29,7 @@ mod x86;
 
 pub use attention::{AttentionArgs, Heads, attention};
 pub use conv::{ConvArgs, ConvB, conv, conv_staged};
+pub use gather_matmul::{GatherMatMulArgs, Stack, gather_matmul};
 pub use matmul::{BatchDim, MATMUL_SCRATCH, MatB, MatMulArgs, matmul, matmul_staged};
 pub use norm::{NormArgs, layer_norm};
 pub use pool::{PoolArgs, pool};
