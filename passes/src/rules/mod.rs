@@ -5,6 +5,7 @@ mod algebra;
 mod attention;
 mod causal;
 mod conv;
+mod experts;
 mod linear;
 mod norm;
 mod positions;
@@ -24,6 +25,7 @@ pub static THEMES: &[(&str, &[Rule])] = &[
     ("shape", shape::RULES),
     ("select", select::RULES),
     ("linear", linear::RULES),
+    ("experts", experts::RULES),
     ("conv", conv::RULES),
     ("norm", norm::RULES),
     ("activation", activation::RULES),
