@@ -111,10 +111,10 @@ class Graph:
 
 
 ORT = """
-import json, resource, sys, time
+import json, re, sys, time
 import numpy as np, onnxruntime as ort
 model, x, out, threads, runs, optimise = sys.argv[1:]
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 before, times = peak(), []
 o = ort.SessionOptions()
 o.intra_op_num_threads = int(threads)
