@@ -452,6 +452,30 @@ pub enum StepKind {
         /// Applied to the result.
         epilogue: Option<Epilogue>,
     },
+    /// f32 `out[b, m, n] = sum_k a[b, m, k] * B[index[b], k, n]`; args a, b, index (i64 or i32). A negative index counts from
+    /// the end; one out of range is a run-time error.
+    GatherMatMul {
+        /// Batch extents, outermost first.
+        batch: Vec<Reg>,
+        /// Rows.
+        m: Reg,
+        /// Inner extent.
+        k: Reg,
+        /// Columns.
+        n: Reg,
+        /// Matrices of `b`.
+        matrices: Reg,
+        /// Strides over batch, then m, k.
+        a: Access,
+        /// Strides over matrices, k, n. Not used when `b_packed`.
+        b: Access,
+        /// `b` is a constant in the packed layout `[matrices][ceil(n/32)][k][32]`, zero filled.
+        b_packed: bool,
+        /// Strides over batch.
+        index: Access,
+        /// Strides over batch, then m; the columns of a row are neighbours. Its elements are distinct.
+        out: Access,
+    },
 }
 
 /// One loop nest of [`StepKind::Tiles`], as [`StepKind::Tile`] has it.
@@ -541,6 +565,7 @@ impl StepKind {
             StepKind::Attention { .. } => "Attention",
             StepKind::Tiles { .. } => "Tiles",
             StepKind::Winograd { .. } => "Winograd",
+            StepKind::GatherMatMul { .. } => "GatherMatMul",
         }
     }
 }

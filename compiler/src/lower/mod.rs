@@ -8,6 +8,7 @@ mod conv;
 mod elementwise;
 mod epilogue;
 mod fusion;
+mod gather_matmul;
 mod index;
 mod matmul;
 mod movement;
@@ -95,6 +96,7 @@ static LOWER: &[(&str, Lower)] = &[
     ("top_k", index::top_k),
     ("matmul", matmul::matmul),
     ("linear", matmul::matmul),
+    ("gather_matmul", gather_matmul::gather_matmul),
     ("attention", attention::attention),
     ("rope", rope::rope),
     ("conv", conv::conv),
@@ -143,6 +145,8 @@ pub(crate) enum Packing {
     Winograd,
     /// These columns of a matrix; as they are for a bias.
     Columns(std::ops::Range<usize>),
+    /// Matrices, one after the other.
+    Stack,
 }
 
 /// State of a lowering.

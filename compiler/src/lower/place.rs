@@ -184,6 +184,7 @@ fn can_read(graph: &Graph, plan: &Plan, u: &Use, view: &View) -> bool {
     match (node.op.name(), u.at) {
         ("matmul" | "linear", 0) => !f32_arg || view.has_lines(),
         ("matmul" | "linear", 1) => true,
+        ("gather_matmul", at) => at > 0 || view.has_lines(),
         ("conv", 0) => !nhwc || view.has_lines() || node.attrs.ints("pads").iter().any(|p| *p != 0),
         ("max_pool" | "avg_pool", 0) => !nhwc || view.has_lines(),
         ("softmax" | "layer_norm", 0) => view.rows().is_some(),

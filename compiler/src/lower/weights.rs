@@ -69,6 +69,24 @@ pub(super) fn product(
     })
 }
 
+/// Matrices [e,k,n], each packed by itself.
+pub(super) fn stack(cx: &mut Lowering<'_>, id: ConstId) -> Result<Packed, Failure> {
+    cx.packed(id, Packing::Stack, |_, tensor| {
+        let &[matrices, k, n] = tensor.shape.as_slice() else {
+            return Err(Failure::Invalid(format!("a stack of matrices of rank {}", tensor.shape.len())));
+        };
+        let each = pack::packed_gemm_len(k, n).ok_or_else(|| too_large(tensor))?;
+        let all = each.checked_mul(matrices).ok_or_else(|| too_large(tensor))?;
+        let (source, mut packed) = (f32s(&tensor.data), vec![0f32; all]);
+        if all > 0 {
+            for (matrix, to) in source.chunks_exact(k * n).zip(packed.chunks_exact_mut(each)) {
+                pack::pack_gemm_b(matrix, k, n, n, 1, to).map_err(|e| Failure::Invalid(e.to_string()))?;
+            }
+        }
+        Ok(Form { values: packed, codes: None })
+    })
+}
+
 /// Some elements of a vector.
 pub(super) fn part(cx: &mut Lowering<'_>, id: ConstId, columns: Range<usize>) -> Result<Packed, Failure> {
     cx.packed(id, Packing::Columns(columns.clone()), |_, vector| {

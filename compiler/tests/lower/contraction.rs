@@ -388,3 +388,38 @@ fn windows_go_back_to_their_places_with_the_residual() {
     );
     assert_eq!(steps.ops, ["exp", "linear add", "layer_norm", "add", "copy"]);
 }
+
+#[test]
+fn chosen_matrices_are_read_where_they_are() {
+    let steps = check(
+        "graph @g (%x: f32[N,2,6], %w: f32[5,3,6], %i: i64[M,N], %j: i32[2]) {
+           %packed = const f32[5,2,3] [1, 2, 3, -1, 0.5, 2, 4, 1, 0, 2, -2, 1, 3, 3, 1, 0, 1, -3, 2, 5, 1, 1, -1, 7, 0.25, 2, 2, 1, 9, -4]
+           %wt = transpose %w {perm=[0,2,1]}
+           %it = transpose %i {perm=[1,0]}
+           %five = const i64[] [5]
+           %back = sub %it, %five
+           %rows = slice %x {starts=[0,1,0], sizes=[N,1,6], steps=[1,1,1]}
+           %xs = reshape %rows {shape=[N,1,1,6]}
+           %0 = gather_matmul %xs, %wt, %back
+           %1 = reshape %j {shape=[2,1,1]}
+           %2 = slice %0 {starts=[0,0,0,0], sizes=[N,M,1,2], steps=[1,1,1,2]}
+           %3 = gather_matmul %2, %packed, %1
+           %4 = transpose %3 {perm=[3,1,2,0,4]}
+           return %0, %4
+         }",
+        SIZES,
+    );
+    assert_eq!(steps.list(), "Tile GatherMatMul Copy GatherMatMul");
+}
+
+#[test]
+fn chosen_matrices_of_other_types_are_refused() {
+    let graph = crate::harness::parse(
+        "graph @g (%x: f16[N,6], %w: f16[5,6,3], %i: i64[]) {
+           %0 = gather_matmul %x, %w, %i
+           return %0
+         }",
+    );
+    let refused = crate::harness::refusal(&graph);
+    assert_eq!((refused.code, refused.message.as_str()), ("E0401", "`gather_matmul` of f16 tensors"));
+}

@@ -1,6 +1,6 @@
 //! Lowers a graph in textual form, runs it as an engine and compares with the reference interpreter.
 
-use autoglm_compiler::lower::{self, Lowered, Options, WeightSink};
+use autoglm_compiler::lower::{self, LowerError, Lowered, Options, WeightSink};
 use autoglm_ir::{DType, Dim, Graph, Tensor, TensorType, interp, text, verify};
 use autoglm_runtime::engine::manifest::TensorSignature;
 use autoglm_runtime::engine::{EngineWriter, Manifest};
@@ -69,6 +69,12 @@ pub(crate) fn compile(graph: &Graph, options: Options) -> (Lowered, Vec<u8>) {
     };
     let bytes = sink.0.finish(&manifest, program).unwrap();
     (lowered, bytes)
+}
+
+/// Why a graph is not lowered.
+pub(crate) fn refusal(graph: &Graph) -> LowerError {
+    let mut sink = Sink(EngineWriter::in_memory().unwrap());
+    lower::lower(graph, Options::FAST, &mut sink).unwrap_err().remove(0)
 }
 
 /// Inputs of a graph with these values of its symbols.

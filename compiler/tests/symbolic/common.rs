@@ -182,6 +182,15 @@ pub(crate) fn ints(name: &str, v: &[i64]) -> AttributeProto {
     }
 }
 
+pub(crate) fn text(name: &str, v: &'static str) -> AttributeProto {
+    AttributeProto {
+        name: name.into(),
+        r#type: attribute_type::STRING,
+        s: Some(v.as_bytes().into()),
+        ..AttributeProto::default()
+    }
+}
+
 impl Model {
     pub(crate) fn new() -> Model {
         Model::at(18)

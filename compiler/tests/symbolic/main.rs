@@ -7,5 +7,6 @@ mod baseline;
 mod common;
 mod declared;
 mod empty;
+mod experts;
 mod networks;
 mod refused;

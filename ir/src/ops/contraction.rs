@@ -1,6 +1,7 @@
 //! Operators that multiply and add over a shared dimension.
 
-use super::common::{Domain, require_same_dtype};
+use super::common::{Domain, require_index, require_same_dtype};
+use super::gather::normalise;
 use super::spatial::{Windows, channels_last, image, join, split, swap_inner};
 use super::view::View;
 use crate::attrs::Attrs;
@@ -106,6 +107,56 @@ fn float_product(a: &[f64], b: &[f64], extents: [usize; 3]) -> Vec<f64> {
 /// Wrapping sums are exact for what a result of at most 64 bits keeps.
 fn int_product(a: &[i64], b: &[i64], extents: [usize; 3]) -> Vec<i64> {
     product_of(a, b, extents, 0, |sum: i64, x: i64, y: i64| sum.wrapping_add(x.wrapping_mul(y)))
+}
+
+/// Matrix product with matrices chosen by an index tensor.
+pub static GATHER_MATMUL: OpDef = OpDef {
+    name: "gather_matmul",
+    doc: "`gather_matmul(x, w, index)`: `matmul(x, gather(w, index, axis=0))` for x [..,m,k] and matrices w [e,k,n], none of which is \
+          copied; negative indices count from the end.",
+    arity: Arity::exactly(3),
+    attrs: &[],
+    class: Fusion::Contraction,
+    infer: |cx| {
+        let (x, w, index) = (cx.arg(0)?, cx.arg(1)?, cx.arg(2)?);
+        Domain::Float.require(x)?;
+        require_same_dtype(x, w)?;
+        require_index(index)?;
+        let ([batch @ .., m, k], [_, l, n]) = (x.shape.as_slice(), w.shape.as_slice()) else {
+            return Err(format!("needs at least 2 and exactly 3 axes, got {x} and {w}"));
+        };
+        cx.require_eq(k, l, "inner dimensions")?;
+        let mut shape = cx.broadcast(batch, &index.shape)?;
+        shape.extend([m.clone(), n.clone()]);
+        Ok(vec![TensorType::new(x.dtype, shape)])
+    },
+    eval: eval_gather_matmul,
+    content: None,
+    work: |cx, out| {
+        let k = cx.args.first().and_then(|a| a.shape.last()).cloned().unwrap_or_default();
+        Work { flops: &Dim::from(2) * &(&k * &out.numel()) }
+    },
+    samples: &[
+        "f32[N,1,2,3], f32[4,3,5], i64[N,2]",
+        "f32[2,3], f32[M,3,1], i32[N]",
+        "f16[2,1,N], f16[4,N,2], i64[]",
+    ],
+};
+
+fn eval_gather_matmul(cx: &EvalCx<'_>) -> Result<Vec<Tensor>, OpError> {
+    let (x, w, index, (dtype, shape)) = (cx.arg(0)?, cx.arg(1)?, cx.arg(2)?, cx.out(0)?);
+    let ([own @ .., m, k], [matrices, _, n]) = (x.shape.as_slice(), w.shape.as_slice()) else {
+        return Err("needs at least 2 and exactly 3 axes".into());
+    };
+    let batch = &shape[..shape.len() - 2];
+    let of = |own: &[usize]| View::broadcast(own, batch).indices(numel(own).unwrap_or(0));
+    let picks = index.to_i64().into_iter().map(|i| normalise(i, *matrices)).collect::<Result<Vec<_>, _>>()?;
+    let (left, right) = (x.to_f64(), w.to_f64());
+    let products = of(own)?.into_iter().zip(of(&index.shape)?).flat_map(|(i, j)| {
+        let (a, b) = (&left[i * m * k..(i + 1) * m * k], picks[j] * k * n);
+        float_product(a, &right[b..b + k * n], [*m, *k, *n])
+    });
+    Ok(vec![Tensor::floats(*dtype, shape.clone(), products.collect())])
 }
 
 /// Convolution.

@@ -77,6 +77,7 @@ pub static OPS: &[&OpDef] = &[
     &reduce::ARG_MIN,
     &reduce::CUM_SUM,
     &contraction::MATMUL,
+    &contraction::GATHER_MATMUL,
     &contraction::CONV,
     &window::MAX_POOL,
     &window::AVG_POOL,

@@ -223,11 +223,21 @@ impl CostModel {
 
     /// Bytes that an operator reads: a gather, of its data, what it gives.
     fn read(&self, op: OpId, args: &[&TensorType], outs: &[TensorType]) -> f64 {
-        let of = |(i, ty): (usize, &&TensorType)| match outs.first() {
-            Some(out) if i == 0 && op.name().starts_with("gather") => self.tensor_bytes(out),
+        let of = |(i, ty): (usize, &&TensorType)| match (op.name(), outs.first()) {
+            ("gather_matmul", _) if i == 1 => {
+                let matrices = ty.shape.first().map_or(1.0, |count| self.size(count)).max(1.0);
+                self.tensor_bytes(ty) / matrices * self.matrices(args)
+            }
+            ("gather" | "gather_nd" | "gather_elements", Some(out)) if i == 0 => self.tensor_bytes(out),
             _ => self.tensor_bytes(ty),
         };
         args.iter().enumerate().map(of).sum()
+    }
+
+    /// Matrices that the index of a `gather_matmul` chooses, at most.
+    fn matrices(&self, args: &[&TensorType]) -> f64 {
+        let count = args.get(1).and_then(|w| w.shape.first()).map_or(1.0, |count| self.size(count));
+        args.get(2).map_or(count, |index| self.elements(index).min(count))
     }
 
     /// Cost by the measured kernels, of an operator that one of them computes.
@@ -254,6 +264,13 @@ impl CostModel {
             // What is said to be a weight is preferred over what merely is one.
             "matmul" => Some(self.matmul(node)? + 0.1 * self.step),
             "linear" => self.matmul(node),
+            "gather_matmul" => {
+                let ([.., k], [.., n]) = (arg(0)?, arg(1)?) else { return None };
+                let (k, n, matrices) = (self.size(k), self.size(n), self.matrices(args).max(1.0));
+                let kernel = if (node.constant)(1) { Kernel::Gemm } else { Kernel::Product };
+                let rows = elements / n.max(1.0) / matrices;
+                Some(self.times(matrices, self.predict(kernel, &[rows, k, n])))
+            }
             "conv" => self.conv(node),
             "attention" => {
                 let ([b, h, s, d], [_, _, t, _]) = (arg(0)?, arg(1)?) else { return None };

@@ -6,6 +6,7 @@ mod algorithm;
 mod attention;
 mod causal;
 mod conv;
+mod experts;
 mod linear;
 mod norm;
 mod positions;
@@ -26,6 +27,7 @@ pub static THEMES: &[(&str, &[Rule])] = &[
     ("shape", shape::RULES),
     ("select", select::RULES),
     ("linear", linear::RULES),
+    ("experts", experts::RULES),
     ("conv", conv::RULES),
     ("norm", norm::RULES),
     ("activation", activation::RULES),

@@ -360,6 +360,7 @@ impl Cx<'_> {
                 self.access(out, rank - 1)?;
                 self.access(b, if *b_packed { b.strides.len() } else { rank })
             }
+            StepKind::GatherMatMul { .. } => self.gather_matmul(step),
             StepKind::Conv { .. } | StepKind::Winograd { .. } | StepKind::Pool { .. } => self.images(step),
             StepKind::Softmax { rows, cols, log: _, x, out } => {
                 self.counts(step, 1, f32s)?;
@@ -382,6 +383,31 @@ impl Cx<'_> {
             StepKind::Attention { .. } => self.attention(step),
             other => self.indexed(step, other),
         }
+    }
+
+    fn gather_matmul(&self, step: &Step) -> Result<(), String> {
+        let StepKind::GatherMatMul { batch, m, k, n, matrices, a, b, b_packed, index, out } = &step.kind
+        else {
+            return Err("has no check".into());
+        };
+        self.counts(step, 3, None)?;
+        for &id in step.args.iter().take(2).chain(&step.outs) {
+            let found = self.value(id)?.elem;
+            if found != ElemType::F32 {
+                return Err(format!("value {id} is {found:?} instead of F32"));
+            }
+        }
+        self.index_elem(step.args[2])?;
+        let rank = batch.len() + 2;
+        if rank > MAX_RANK {
+            return Err(format!("{} batch dimensions", batch.len()));
+        }
+        self.all_regs(batch)?;
+        self.all_regs(&[*m, *k, *n, *matrices])?;
+        self.access(a, rank)?;
+        self.access(b, if *b_packed { b.strides.len() } else { 3 })?;
+        self.access(index, rank - 2)?;
+        self.access(out, rank - 1)
     }
 
     /// Convolutions and pools.
@@ -512,14 +538,18 @@ impl Cx<'_> {
 
     fn gather_elems(&self, step: &Step) -> Result<(), String> {
         let elem = |id: ValueId| self.value(id).map(|v| v.elem);
-        let (data, index, out) = (elem(step.args[0])?, elem(step.args[1])?, elem(step.outs[0])?);
+        let (data, out) = (elem(step.args[0])?, elem(step.outs[0])?);
         if data != out {
             return Err(format!("gathers {data:?} into {out:?}"));
         }
-        if !matches!(index, ElemType::I64 | ElemType::I32) {
-            return Err(format!("indices are {index:?} instead of I64 or I32"));
+        self.index_elem(step.args[1])
+    }
+
+    fn index_elem(&self, id: ValueId) -> Result<(), String> {
+        match self.value(id)?.elem {
+            ElemType::I64 | ElemType::I32 => Ok(()),
+            other => Err(format!("indices are {other:?} instead of I64 or I32")),
         }
-        Ok(())
     }
 
     fn tile(

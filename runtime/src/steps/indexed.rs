@@ -1,4 +1,4 @@
-//! What `GatherNd`, `GatherElements`, `ScatterNd` and `ScatterElements` share: reading an index and checking it at use.
+//! What `GatherNd`, `GatherElements`, `GatherMatMul`, `ScatterNd` and `ScatterElements` share: reading an index and checking it at use.
 
 use super::{PlanCx, footprint};
 use crate::elem::ElemType;
@@ -15,8 +15,14 @@ pub(super) struct Index {
 impl Index {
     /// Argument `i` of a step as an index of `count` elements.
     pub(super) fn of(step: &Step, cx: &PlanCx<'_>, i: usize, count: &[usize]) -> Result<Index, RunError> {
+        let index = Index::any(step, cx, i)?;
+        cx.require_len(step, "the index", index.value, count)?;
+        Ok(index)
+    }
+
+    /// Argument `i` of a step as an index of any number of elements.
+    pub(super) fn any(step: &Step, cx: &PlanCx<'_>, i: usize) -> Result<Index, RunError> {
         let value = cx.arg(step, i)?;
-        cx.require_len(step, "the index", value, count)?;
         match cx.elem(step, value)? {
             ElemType::I64 => Ok(Index { value, wide: true }),
             ElemType::I32 => Ok(Index { value, wide: false }),

@@ -8,6 +8,7 @@ mod dims;
 mod epilogue;
 mod floats;
 mod gather;
+mod gather_matmul;
 mod gather_nd;
 mod indexed;
 mod matmul;
@@ -77,6 +78,7 @@ pub fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, RunError> 
         StepKind::ScatterNd { .. } | StepKind::ScatterElements { .. } => scatter::resolve(step, cx),
         StepKind::TopK { .. } => top_k::resolve(step, cx),
         StepKind::Gather { .. } => gather::resolve(step, cx),
+        StepKind::GatherMatMul { .. } => gather_matmul::resolve(step, cx),
         StepKind::Dims { .. } => dims::resolve(step, cx),
         StepKind::Attention { .. } => attention::resolve(step, cx),
     }

@@ -19,6 +19,7 @@ pub fn programs(writer: &mut EngineWriter) -> Vec<Program> {
         sparse(writer),
         transformed(writer),
         indices(writer),
+        chosen(writer),
         loops(writer),
         in_place(writer),
     ];
@@ -407,6 +408,49 @@ fn indices(writer: &mut EngineWriter) -> Program {
     let elems = b.regs([3, 5]).to_vec();
     b.step(StepKind::Dims { elems }, &[], &[sizes]);
     b.finish(&[gathered, values, places, sizes])
+}
+
+/// Products with matrices that an index chooses, packed and as they are, for one row of x each and for two.
+fn chosen(writer: &mut EngineWriter) -> Program {
+    let mut b = Builder::new(writer);
+    let (x, picks) = (b.input(ElemType::F32, &[3, 2, 7]), b.input(ElemType::I64, &[3, 2]));
+    let (packed, plain) = (b.weights(&[4, 2, 7, 32]), b.weights(&[4, 7, 9]));
+    let [tokens, slots, m, k, n, matrices] = b.regs([3, 2, 1, 7, 35, 4]);
+    let hidden = b.floats(&[3, 2, 35]);
+    let (a, unused, index, out) =
+        (b.access(0, &[14, 7, 7, 1]), b.access(0, &[]), b.access(0, &[2, 1]), b.access(0, &[70, 35, 35]));
+    let kind = StepKind::GatherMatMul {
+        batch: vec![tokens, slots],
+        m,
+        k,
+        n,
+        matrices,
+        a,
+        b: unused,
+        b_packed: true,
+        index,
+        out,
+    };
+    b.step(kind, &[x, packed, picks], &[hidden]);
+    let fixed = b.indices(&[3, -4, 0]);
+    let [tokens, m, k, n, matrices] = b.regs([3, 2, 7, 9, 4]);
+    let turned = b.floats(&[3, 2, 9]);
+    let (a, right, index, out) =
+        (b.access(0, &[14, 7, 1]), b.access(0, &[63, 9, 1]), b.access(2, &[-1]), b.access(0, &[18, 9]));
+    let kind = StepKind::GatherMatMul {
+        batch: vec![tokens],
+        m,
+        k,
+        n,
+        matrices,
+        a,
+        b: right,
+        b_packed: false,
+        index,
+        out,
+    };
+    b.step(kind, &[x, plain, fixed], &[turned]);
+    b.finish(&[hidden, turned])
 }
 
 fn store(out: u16, src: u16) -> Instr {

@@ -86,6 +86,27 @@ fn rows_without_indices_and_elements_are_not_walked() {
     assert!(!matches!(result, Err(RunError::Panic(_))), "{result:?}");
 }
 
+#[test]
+fn matrices_without_elements_are_not_counted_without_end() {
+    let values = vec![constant(ElemType::F32, &[ZERO], 0), constant(ElemType::I32, &[ONE], 4), temp(&[ONE])];
+    let kind = |matrices| StepKind::GatherMatMul {
+        batch: vec![ONE],
+        m: ONE,
+        k: ZERO,
+        n: ONE,
+        matrices,
+        a: access(ZERO, &[ZERO, ZERO, ZERO]),
+        b: access(ZERO, &[]),
+        b_packed: true,
+        index: access(ZERO, &[ZERO]),
+        out: access(ZERO, &[ZERO, ZERO]),
+    };
+    for (matrices, code) in [(HUGE, "E0611"), (WIDE, "E0611"), (LARGE, "E0606"), (ZERO, "E0603")] {
+        let result = run(values.clone(), vec![step("gather", kind(matrices), &[0, 0, 1], &[2])], vec![]);
+        assert_eq!(result.as_ref().map_err(RunError::code).err(), Some(code), "{result:?}");
+    }
+}
+
 /// One element, read again and again through strides of 0.
 #[test]
 fn work_without_end_is_refused_before_it_starts() {

@@ -5,6 +5,7 @@
 
 mod attention;
 mod conv;
+mod gather_matmul;
 mod matmul;
 mod refuse;
 mod rows;

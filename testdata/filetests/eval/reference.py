@@ -307,6 +307,9 @@ def gather():
         attr = "" if mode == "none" else f" {{mode={mode}}}"
         f.case(f"scatter_nd_{mode}", f"scatter_nd %x0, %x1, %x2{attr}", [x, spots, rows],
                onnx_run("ScatterND", [x, spots, rows], reduction=mode))
+    for name, a, index in [("slots", (2, 1, 1, 3), [[0, -1], [3, 0]]), ("rows", (2, 3), [1, 1, -4])]:
+        x, w, index = quarters(*a), quarters(4, 3, 2), np.array(index)
+        f.case(f"matmul_{name}", "gather_matmul %x0, %x1, %x2", [x, w, index], f64(np.matmul, x, w[index]))
     f.write()
 
 

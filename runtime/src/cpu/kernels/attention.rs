@@ -290,7 +290,7 @@ impl Run<'_> {
     }
 
     /// Where the rows of a tensor over heads and queries start, relative to the group's first.
-    fn row_starts(&self, view: &Heads) -> Rows {
+    fn row_starts(&self, view: &Heads) -> Rows<'static> {
         let [_, y_step, x_step, _] = view.steps;
         Rows::Pixels { height: usize::MAX, width: self.args.q_len, image_step: 0, y_step, x_step }
     }
@@ -467,7 +467,7 @@ impl Run<'_> {
     unsafe fn tiles(
         &self,
         tile: &mut GemmTile,
-        starts: &Rows,
+        starts: &Rows<'_>,
         (rows, height): (&Range<usize>, usize),
         step: usize,
         cols: usize,

@@ -108,7 +108,7 @@ impl ConvArgs {
     }
 
     /// Row starts of x, taps, and row starts of the output, which is not empty.
-    fn geometry(&self, [height, width]: [usize; 2]) -> (Rows, Taps, Rows) {
+    fn geometry(&self, [height, width]: [usize; 2]) -> (Rows<'static>, Taps, Rows<'static>) {
         // Steps that no access takes may wrap: those of extents of 1, and all without channels.
         let [image_step, line, pixel] = self.x.steps;
         let taps = Taps {
@@ -259,8 +259,8 @@ fn checked(
 struct Depthwise<'a> {
     kernels: &'a Kernels,
     tile: DepthwiseTile,
-    rows: Rows,
-    out_rows: Rows,
+    rows: Rows<'a>,
+    out_rows: Rows<'a>,
     pixels: usize,
     /// Pixels of the input lines under the kernel.
     window: usize,
@@ -304,7 +304,7 @@ impl Depthwise<'_> {
         &self,
         cols: &Range<usize>,
         (tiles, t): (usize, Range<usize>),
-        staged: Option<&(*mut f32, Rows, usize)>,
+        staged: Option<&(*mut f32, Rows<'_>, usize)>,
     ) {
         let all = &self.tile;
         let mut tile = DepthwiseTile {

@@ -24,14 +24,16 @@ pub(crate) const CHUNK: usize = 512;
 const BLOCK: usize = 48 * 1024;
 
 /// Where rows of A start, relative to its base.
-pub(crate) enum Rows {
+pub(crate) enum Rows<'a> {
     /// Row `r` at `r` times this.
     Linear(isize),
     /// Row `(image * height + y) * width + x` at `image * image_step + y * y_step + x * x_step`.
     Pixels { height: usize, width: usize, image_step: isize, y_step: isize, x_step: isize },
+    /// Row `r` at element `r` of this.
+    Listed(&'a [isize]),
 }
 
-impl Rows {
+impl Rows<'_> {
     /// The starts of `count` rows from `first`.
     pub(crate) fn fill(&self, first: usize, count: usize) -> [isize; MAX_ROWS] {
         let mut starts = [0; MAX_ROWS];
@@ -42,6 +44,10 @@ impl Rows {
                     *start = at;
                     at = at.wrapping_add(step);
                 }
+            }
+            Self::Listed(list) => {
+                let listed = list.iter().skip(first).take(count);
+                starts.iter_mut().zip(listed).for_each(|(start, at)| *start = *at);
             }
             Self::Pixels { height, width, image_step, y_step, x_step } => {
                 let (line, mut x) = (first / width, first % width);
@@ -97,7 +103,7 @@ struct Place {
 struct Target<'a> {
     base: *mut f32,
     first: [usize; 2],
-    rows: &'a Rows,
+    rows: &'a Rows<'a>,
 }
 
 /// A checked problem; sizes are not 0 except `depth` and the number of taps.
@@ -112,14 +118,14 @@ pub(crate) struct Gemm<'a> {
     pub taps: Taps,
     pub a: *const f32,
     pub a_step: isize,
-    pub rows: Rows,
+    pub rows: Rows<'a>,
     pub b: Operand,
     pub bias: *const f32,
     pub limits: Option<Limits>,
     /// Not used with a stage.
     pub out: *mut f32,
     /// Rows of the output, relative to the batch's first; not used with a stage.
-    pub out_rows: Rows,
+    pub out_rows: Rows<'a>,
     pub batches: usize,
     pub batch: Batch<'a>,
 }
@@ -211,6 +217,16 @@ impl Gemm<'_> {
         Ok(())
     }
 
+    /// As [`Self::run`] for some panels of a problem of one batch, which no other call writes at the time.
+    ///
+    /// # Safety
+    /// As for [`Self::run`]; the panels are inside the problem.
+    pub(crate) unsafe fn run_panels(&self, panels: Range<usize>) -> Result<(), KernelError> {
+        let tiles = self.m.div_ceil(self.height());
+        // SAFETY: the caller's promise.
+        unsafe { self.batch(&self.place(0), tiles, 0..tiles, panels, None) }
+    }
+
     /// Rows of a tile. Rows of A at multiples of 4 KiB fall into one set of a first-level cache, which has 8 ways: more
     /// of them would evict each other at every step.
     fn height(&self) -> usize {
@@ -220,6 +236,7 @@ impl Gemm<'_> {
         }
         match self.rows {
             Rows::Linear(step) if full > 8 && step != 0 && step % 1024 == 0 => full.div_ceil(2),
+            Rows::Listed(list) if full > 8 && list.iter().all(|at| at % 1024 == 0) => full.div_ceil(2),
             _ => full,
         }
     }

@@ -8,6 +8,7 @@
 
 pub mod attention;
 pub mod conv;
+pub mod gather_matmul;
 mod gemm;
 pub mod matmul;
 pub mod norm;
@@ -30,6 +31,7 @@ mod x86;
 
 pub use attention::{AttentionArgs, Heads, attention};
 pub use conv::{ConvArgs, ConvB, conv, conv_staged};
+pub use gather_matmul::{GatherMatMulArgs, Stack, gather_matmul};
 pub use matmul::{BatchDim, MATMUL_SCRATCH, MatB, MatMulArgs, matmul, matmul_staged};
 pub use norm::{NormArgs, layer_norm};
 pub use pool::{PoolArgs, pool};
@@ -171,14 +173,23 @@ pub(crate) fn span(
     Ok(low..high.cast_unsigned() + 1)
 }
 
+/// Most dimensions of more than one element that an output may have.
+const DIMS_MAX: usize = 32;
+
 /// Requires that `sum_d i[d] * stride[d]` is another element for every index: parts could write one twice otherwise.
-/// Sufficient, and true of every strided part of a dense tensor.
+/// Sufficient, and true of every strided part of a dense tensor. Does not allocate, as it is called in every run.
 pub(crate) fn distinct(dims: impl Iterator<Item = (usize, isize)>) -> Result<(), KernelError> {
-    let mut steps: Vec<(usize, usize)> =
-        dims.filter(|(extent, _)| *extent > 1).map(|(extent, step)| (step.unsigned_abs(), extent)).collect();
+    let mut steps = [(0, 1); DIMS_MAX];
+    let mut count = 0;
+    for (extent, step) in dims.filter(|(extent, _)| *extent > 1) {
+        let slot = steps.get_mut(count).ok_or(KernelError::Args("out has too many dimensions"))?;
+        *slot = (step.unsigned_abs(), extent);
+        count += 1;
+    }
+    let steps = &mut steps[..count];
     steps.sort_unstable();
     let mut reach = 0_usize;
-    for (step, extent) in steps {
+    for &mut (step, extent) in steps {
         if step <= reach {
             return Err(KernelError::Args("elements of out overlap"));
         }
@@ -240,5 +251,7 @@ mod tests {
         assert!(!of(&[(2, 0)]));
         assert!(!of(&[(2, isize::MIN), (usize::MAX, isize::MAX)]));
         assert!(of(&[]));
+        let nested = |count: usize| (0..count).map(|i| (2, 1_isize << i));
+        assert!(distinct(nested(DIMS_MAX)).is_ok() && distinct(nested(DIMS_MAX + 1)).is_err());
     }
 }
