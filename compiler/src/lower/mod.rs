@@ -14,6 +14,7 @@ mod movement;
 mod norm;
 mod place;
 mod pool;
+mod recurrent;
 mod reduce;
 mod rope;
 mod shape;
@@ -97,6 +98,7 @@ static LOWER: &[(&str, Lower)] = &[
     ("linear", matmul::matmul),
     ("attention", attention::attention),
     ("rope", rope::rope),
+    ("recurrent", recurrent::recurrent),
     ("conv", conv::conv),
     ("max_pool", pool::pool),
     ("avg_pool", pool::pool),
@@ -141,6 +143,8 @@ pub(crate) enum Packing {
     Conv(usize),
     /// These columns of a matrix; as they are for a bias.
     Columns(std::ops::Range<usize>),
+    /// The recurrent weights of this number of gates.
+    Gates(usize),
 }
 
 /// State of a lowering.

@@ -13,6 +13,7 @@ mod indexed;
 mod matmul;
 mod norm;
 mod pool;
+mod recurrent;
 mod scatter;
 mod sparse;
 mod tile;
@@ -79,6 +80,7 @@ pub fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, RunError> 
         StepKind::Gather { .. } => gather::resolve(step, cx),
         StepKind::Dims { .. } => dims::resolve(step, cx),
         StepKind::Attention { .. } => attention::resolve(step, cx),
+        StepKind::Recurrent { .. } => recurrent::resolve(step, cx),
     }
 }
 

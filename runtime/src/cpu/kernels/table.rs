@@ -3,6 +3,7 @@
 //! Names are `<element>_<kernel>[_<rows>x<columns>]__<isa>`.
 
 use super::KernelError;
+use super::cell::{CellRow, CurveRow, cell_row, curve_row};
 use super::norm::{NormRow, norm_row};
 use super::panel::{TurnedPanel, turned_panel};
 use super::pool::{PoolPixel, pool_pixel};
@@ -38,6 +39,10 @@ pub enum KernelFn {
     Score(unsafe fn(&ScoreRow)),
     /// Packing of a panel by transposing it.
     Turn(unsafe fn(&TurnedPanel)),
+    /// A function applied to elements in place.
+    Curve(unsafe fn(&CurveRow)),
+    /// A row of a recurrent layer at one step.
+    Cell(unsafe fn(&CellRow<'_>)),
 }
 
 /// Tiles of up to `tiles.len()` rows.
@@ -149,6 +154,13 @@ macro_rules! single {
     };
 }
 
+/// A row whose body is plain loops: name, instruction set, kind, argument type, body.
+macro_rules! looped {
+    ($name:literal, $isa:ident, $kind:ident, $args:ty, $body:ident) => {
+        KernelRow { name: $name, isa: Isa::$isa, function: KernelFn::$kind(instance!($isa, $args, $body)) }
+    };
+}
+
 /// All kernels compiled in. Where an instruction set has several rows of one kind of GEMM, the one with fewer rows a tile
 /// serves matrices that are not higher than it.
 pub static KERNELS: &[KernelRow] = &[
@@ -162,6 +174,8 @@ pub static KERNELS: &[KernelRow] = &[
     single!("f32_dot__scalar", Scalar, Dot, DotTile, dot_tile),
     single!("f32_score__scalar", Scalar, Score, ScoreRow, score_row),
     single!("f32_turn__scalar", Scalar, Turn, TurnedPanel, turned_panel),
+    looped!("f32_curve__scalar", Scalar, Curve, CurveRow, curve_row),
+    looped!("f32_cell__scalar", Scalar, Cell, CellRow<'_>, cell_row),
     #[cfg(target_arch = "x86_64")]
     gemm!("f32_gemm_6x16__avx2", Avx2, [1 2 3 4 5 6] x 2),
     #[cfg(target_arch = "x86_64")]
@@ -189,6 +203,10 @@ pub static KERNELS: &[KernelRow] = &[
     #[cfg(target_arch = "x86_64")]
     single!("f32_turn__avx2", Avx2, Turn, TurnedPanel, turned_panel),
     #[cfg(target_arch = "x86_64")]
+    looped!("f32_curve__avx2", Avx2, Curve, CurveRow, curve_row),
+    #[cfg(target_arch = "x86_64")]
+    looped!("f32_cell__avx2", Avx2, Cell, CellRow<'_>, cell_row),
+    #[cfg(target_arch = "x86_64")]
     gemm!("f32_gemm_14x32__avx512", Avx512, [1 2 3 4 5 6 7 8 9 10 11 12 13 14] x 2),
     #[cfg(target_arch = "x86_64")]
     panels!("f32_sparse_panels_14x32__avx512", Avx512, [1 2 3 4 5 6 7 8 9 10 11 12 13 14] x 2),
@@ -210,6 +228,10 @@ pub static KERNELS: &[KernelRow] = &[
     single!("f32_score__avx512", Avx512, Score, ScoreRow, score_row),
     #[cfg(target_arch = "x86_64")]
     single!("f32_turn__avx512", Avx512, Turn, TurnedPanel, turned_panel),
+    #[cfg(target_arch = "x86_64")]
+    looped!("f32_curve__avx512", Avx512, Curve, CurveRow, curve_row),
+    #[cfg(target_arch = "x86_64")]
+    looped!("f32_cell__avx512", Avx512, Cell, CellRow<'_>, cell_row),
 ];
 
 /// The kernels of one instruction set that this machine supports.
@@ -232,6 +254,8 @@ pub struct Kernels {
     pub(crate) dot: unsafe fn(&DotTile),
     pub(crate) score: unsafe fn(&ScoreRow),
     pub(crate) turn: unsafe fn(&TurnedPanel),
+    pub(crate) curve: unsafe fn(&CurveRow),
+    pub(crate) cell: unsafe fn(&CellRow<'_>),
 }
 
 impl Kernels {
@@ -271,6 +295,8 @@ impl Kernels {
             dot: the!(Dot),
             score: the!(Score),
             turn: the!(Turn),
+            curve: the!(Curve),
+            cell: the!(Cell),
         })
     }
 
@@ -315,6 +341,8 @@ mod tests {
                 KernelFn::Dot(_) => assert_eq!(head, "f32_dot"),
                 KernelFn::Score(_) => assert_eq!(head, "f32_score"),
                 KernelFn::Turn(_) => assert_eq!(head, "f32_turn"),
+                KernelFn::Curve(_) => assert_eq!(head, "f32_curve"),
+                KernelFn::Cell(_) => assert_eq!(head, "f32_cell"),
             }
         }
     }
