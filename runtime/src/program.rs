@@ -448,9 +448,9 @@ pub enum StepKind {
         hidden: Reg,
         /// A row is taken from its last step to its first.
         reverse: bool,
-        /// The functions of the gates, the candidate and the output, as far as the cell has them.
+        /// The functions of the gates, the candidate and the cell state, as far as the cell has them.
         functions: Vec<Activation>,
-        /// Bounds the arguments of the functions; infinity for none. Positive.
+        /// Bounds the arguments of the first two; infinity for none. Positive.
         clip: f32,
         /// The input's share of all gates, biases included: strides over steps and batch; the gates' elements are neighbours.
         x: Access,

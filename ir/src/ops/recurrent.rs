@@ -15,8 +15,8 @@ pub static RECURRENT: OpDef = OpDef {
           [s,b,gates*n] is the input's share of the gates with its biases, r [gates*n,n] the recurrent weights, gates in the order iofc or zrh. \
           There follow c0 [b,n] of an lstm; with `linear_before_reset` the bias [n] that the reset gate scales; with `peepholes` their weights [3n] \
           in the order iof; perhaps lengths [b], after which a row keeps its state and y is 0. With `reverse` a row is taken from its own end. \
-          `f` is the function of the gates, `g` of the candidate, `h` of the output, and `clip` bounds their arguments; with `input_forget` the \
-          forget gate is 1 less the input gate.",
+          `f` is the function of the gates, `g` of the candidate, `h` of the cell state, and `clip` bounds the arguments of f and g; with \
+          `input_forget` the forget gate is 1 less the input gate.",
     arity: Arity::range(3, 6),
     attrs: &[
         AttrSpec::required("cell", AttrKind::Str),
@@ -164,14 +164,14 @@ fn check_attrs(attrs: &Attrs, cell: Cell) -> Result<(), OpError> {
         if i < cell.functions() {
             curve(attrs.str(names[0]))?;
         } else if let Some(name) = names.iter().find(|name| attrs.get(name).is_some()) {
-            return Err(format!("a {} has no `{name}`", attrs.str("cell")));
+            return Err(format!("the cell {} has no `{name}`", attrs.str("cell")));
         }
     }
     for (name, owner) in
         [("input_forget", Cell::Lstm), ("peepholes", Cell::Lstm), ("linear_before_reset", Cell::Gru)]
     {
         if attrs.flag(name) && cell != owner {
-            return Err(format!("a {} has no `{name}`", attrs.str("cell")));
+            return Err(format!("the cell {} has no `{name}`", attrs.str("cell")));
         }
     }
     match attrs.get("clip") {
@@ -270,12 +270,14 @@ fn eval(cx: &EvalCx<'_>) -> Result<Vec<Tensor>, OpError> {
 }
 
 impl Layer<'_> {
-    /// The function `i` of `f`, `g`, `h`, behind the clipping of its argument.
+    /// The function `i` of `f`, `g`, `h`, behind the clipping of its argument. ONNX does not say whether the cell state is
+    /// clipped for `h`; ONNX Runtime and OpenVINO do not.
     fn function(&self, i: usize) -> Result<impl Fn(f64) -> f64, OpError> {
         let [name, alpha, beta] = FUNCTION_ATTRS[i];
         let curve = curve(self.attrs.str(name))?;
         let (alpha, beta) = (self.attrs.float(alpha), self.attrs.float(beta));
-        let clip = self.attrs.get("clip").map_or(f64::INFINITY, |_| self.attrs.float("clip"));
+        let clips = i < 2 && self.attrs.get("clip").is_some();
+        let clip = if clips { self.attrs.float("clip") } else { f64::INFINITY };
         Ok(move |x| curve(scalar::max(-clip, scalar::min(clip, x)), alpha, beta))
     }
 

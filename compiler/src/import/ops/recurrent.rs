@@ -16,28 +16,40 @@ pub(crate) static IMPORTERS: &[Importer] = &[
 struct Function {
     onnx: &'static str,
     name: &'static str,
-    /// What counts where no value is given; none if it has no such parameter.
-    alpha: Option<f32>,
-    beta: Option<f32>,
+    alpha: Parameter,
+    beta: Parameter,
 }
 
-const fn function(onnx: &'static str, name: &'static str, alpha: Option<f32>, beta: Option<f32>) -> Function {
+/// A parameter of a function.
+#[derive(Clone, Copy)]
+enum Parameter {
+    /// There is none.
+    Absent,
+    /// This counts where no value is given.
+    Or(f32),
+    /// A value must be given.
+    Required,
+}
+
+use Parameter::{Absent, Or, Required};
+
+const fn function(onnx: &'static str, name: &'static str, alpha: Parameter, beta: Parameter) -> Function {
     Function { onnx, name, alpha, beta }
 }
 
-/// The defaults are those of the operators of these names.
+/// The defaults are those of the operators of these names; ScaledTanh had none.
 static FUNCTIONS: &[Function] = &[
-    function("Affine", "affine", Some(1.0), Some(0.0)),
-    function("Elu", "elu", Some(1.0), None),
-    function("HardSigmoid", "hard_sigmoid", Some(0.2), Some(0.5)),
-    function("LeakyRelu", "leaky_relu", Some(0.01), None),
-    function("Relu", "relu", None, None),
-    function("ScaledTanh", "scaled_tanh", Some(1.0), Some(1.0)),
-    function("Sigmoid", "sigmoid", None, None),
-    function("Softplus", "softplus", None, None),
-    function("Softsign", "softsign", None, None),
-    function("Tanh", "tanh", None, None),
-    function("ThresholdedRelu", "thresholded_relu", Some(1.0), None),
+    function("Affine", "affine", Or(1.0), Or(0.0)),
+    function("Elu", "elu", Or(1.0), Absent),
+    function("HardSigmoid", "hard_sigmoid", Or(0.2), Or(0.5)),
+    function("LeakyRelu", "leaky_relu", Or(0.01), Absent),
+    function("Relu", "relu", Absent, Absent),
+    function("ScaledTanh", "scaled_tanh", Required, Required),
+    function("Sigmoid", "sigmoid", Absent, Absent),
+    function("Softplus", "softplus", Absent, Absent),
+    function("Softsign", "softsign", Absent, Absent),
+    function("Tanh", "tanh", Absent, Absent),
+    function("ThresholdedRelu", "thresholded_relu", Or(1.0), Absent),
 ];
 
 /// What all parts of a layer share.
@@ -298,10 +310,18 @@ fn functions(cx: &Cx, n: &NodeCx<'_>, cell: Cell, directions: usize) -> Res<Vec<
             let all: Vec<&str> = FUNCTIONS.iter().map(|f| f.onnx).collect();
             cx.refuse(format!("the activation {name:?}"), &format!("supported are {}", all.join(", ")))
         })?;
-        let value = |given: &mut dyn Iterator<Item = f64>, default: Option<f32>| {
-            default.map(|default| given.next().unwrap_or(default.into()))
+        let value = |parameter: Parameter, given: &mut dyn Iterator<Item = f64>, attr: &str| match parameter {
+            Absent => Ok(None),
+            Or(v) => Ok(Some(given.next().unwrap_or(v.into()))),
+            Required => given.next().map(Some).ok_or_else(|| {
+                cx.invalid(
+                    codes::VALUE,
+                    format!("`{attr}` has no value for {}, which has no default", known.onnx),
+                )
+            }),
         };
-        let (alpha, beta) = (value(&mut alphas, known.alpha), value(&mut betas, known.beta));
+        let alpha = value(known.alpha, &mut alphas, "activation_alpha")?;
+        let beta = value(known.beta, &mut betas, "activation_beta")?;
         chosen.push(Chosen { name: known.name, alpha, beta });
     }
     let mut chosen = chosen.into_iter();

@@ -175,9 +175,11 @@ impl CellRow<'_> {
     /// As for [`cell_row`].
     #[inline(always)]
     unsafe fn apply(&self, function: usize, x: &mut [f32]) {
+        // That of the cell state sees all of it.
+        let clip = if function == 2 { f32::INFINITY } else { self.clip };
         let function = self.functions[function];
         // SAFETY: the caller's promise; the elements are borrowed.
-        unsafe { (self.curve)(&CurveRow { x: x.as_mut_ptr(), len: x.len(), function, clip: self.clip }) }
+        unsafe { (self.curve)(&CurveRow { x: x.as_mut_ptr(), len: x.len(), function, clip }) }
     }
 }
 

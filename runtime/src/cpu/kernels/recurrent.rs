@@ -45,9 +45,9 @@ impl Lines {
 pub struct RecurrentArgs {
     /// What a step computes.
     pub cell: Cell,
-    /// The functions of gates, candidate and output, as far as the cell has them.
+    /// The functions of gates, candidate and cell state, as far as the cell has them.
     pub functions: [Activation; 3],
-    /// Bounds their arguments; infinity for none.
+    /// Bounds the arguments of the first two; infinity for none.
     pub clip: f32,
     /// Rows go from their last step to their first.
     pub reverse: bool,
