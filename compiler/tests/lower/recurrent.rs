@@ -2,6 +2,9 @@
 
 use crate::harness::{Random, check, compile, parse};
 use autoglm_compiler::lower::{self, Options, WeightSink};
+use autoglm_ir::{DType, Tensor, interp};
+use autoglm_runtime::session::{Engine, Session, SessionOptions};
+use autoglm_runtime::tensor::HostTensor;
 
 /// A layer of one direction.
 #[derive(Clone, Copy)]
@@ -216,6 +219,48 @@ fn halves_are_computed_in_f32() {
         );
         let steps = check(&source, &[&[("S", 4), ("N", 1)], &[("S", 6), ("N", 3)]]);
         assert!(steps.list().contains("Recurrent"), "{}", steps.list());
+    }
+}
+
+/// The session stays usable, whichever worker found the length first.
+#[test]
+fn lengths_that_do_not_fit_are_errors() {
+    let graph = parse(&Layer { hidden: 70, lengths: "i32", ..LSTM }.source());
+    let (_, engine) = compile(&graph, Options::FAST);
+    let engine = Engine::from_bytes(engine.into()).unwrap();
+    let tensors = |lengths: [i128; 3]| -> Vec<Tensor> {
+        let zeros =
+            |shape: &[usize]| Tensor::floats(DType::F32, shape.to_vec(), vec![0.0; shape.iter().product()]);
+        let lengths = Tensor::ints(DType::I32, vec![3], lengths.to_vec());
+        vec![zeros(&[4, 3, 280]), zeros(&[3, 70]), zeros(&[3, 70]), lengths]
+    };
+    for threads in [1, 3] {
+        let options = SessionOptions { threads, ..SessionOptions::default() };
+        let mut session = Session::new(engine.clone(), options).unwrap();
+        let mut run = |lengths| {
+            let hosts: Vec<HostTensor> = tensors(lengths)
+                .iter()
+                .map(|t| {
+                    HostTensor::from_bytes(lower::elem_type(t.dtype).unwrap(), &t.shape, &t.data).unwrap()
+                })
+                .collect();
+            session.run_alloc(&hosts.iter().map(HostTensor::as_ref).collect::<Vec<_>>()).map(|_| ())
+        };
+        for (lengths, row, length) in [
+            ([4, 0, 5], 2, 5),
+            ([-1, 9, 4], 0, -1),
+            ([0, i128::from(i32::MAX), -5], 1, i64::from(i32::MAX)),
+            ([i128::from(i32::MIN), 4, 4], 0, i64::from(i32::MIN)),
+        ] {
+            run([4, 0, 2]).unwrap();
+            let error = run(lengths).unwrap_err();
+            assert_eq!(error.code(), "E0603");
+            let text = format!("the length of row {row} is {length}, must be in 0..=4");
+            assert!(error.to_string().contains(&text), "{error}");
+            let error = interp::run(&graph, &tensors(lengths)).unwrap_err();
+            assert!(error.message.contains(&format!("the length of row {row} is not in 0..=4")), "{error}");
+        }
+        run([1, 2, 3]).unwrap();
     }
 }
 

@@ -6,6 +6,7 @@
 mod attention;
 mod conv;
 mod matmul;
+mod recurrent;
 mod refuse;
 mod rows;
 mod sparse;
