@@ -8,4 +8,5 @@ mod common;
 mod declared;
 mod empty;
 mod networks;
+mod recurrent;
 mod refused;
