@@ -579,3 +579,106 @@ fn hostile_attributes_are_errors() {
         }
     }
 }
+
+/// A layer over x `[7, 2, 3]` with 4 hidden elements.
+fn recurrent(op: &str, attrs: Vec<AttributeProto>) -> Model {
+    let gates = match op {
+        "LSTM" => 4,
+        "GRU" => 3,
+        _ => 1,
+    };
+    let zeros = |n: usize| vec![0.0; n];
+    Model::new(22)
+        .input("x", F32, "7,2,3")
+        .floats("w", &[1, 4 * gates, 3], &zeros(12 * gates as usize))
+        .floats("r", &[1, 4 * gates, 4], &zeros(16 * gates as usize))
+        .node(&format!("y = {op} x w r"), attrs)
+        .output("y", F32, "?")
+}
+
+fn attr_strings(name: &str, v: &[&'static str]) -> AttributeProto {
+    let strings = v.iter().map(|s| s.as_bytes().into()).collect();
+    AttributeProto {
+        name: name.into(),
+        r#type: attribute_type::STRINGS,
+        strings,
+        ..AttributeProto::default()
+    }
+}
+
+fn attr_f(name: &str, v: f32) -> AttributeProto {
+    AttributeProto {
+        name: name.into(),
+        r#type: attribute_type::FLOAT,
+        f: Some(v),
+        ..AttributeProto::default()
+    }
+}
+
+#[test]
+fn recurrent_layers_say_what_does_not_fit() {
+    let refused = |op: &str, attrs: Vec<AttributeProto>, code: &str, what: &str, help: &str| {
+        let errors = recurrent(op, attrs).errors();
+        assert_eq!((errors.len(), errors[0].code), (1, code), "{errors:?}");
+        let text = errors[0].to_string();
+        assert!(text.contains(what) && text.contains(help), "{text}");
+    };
+    let hidden = attr_i("hidden_size", 5);
+    refused(
+        "LSTM",
+        vec![hidden.clone()],
+        "E0163",
+        "W along axis 1 differ (16 vs 20)",
+        "check hidden_size and direction",
+    );
+    refused(
+        "GRU",
+        vec![hidden],
+        "E0163",
+        "W along axis 1 differ (12 vs 15)",
+        "for hidden_size 5 in 1 directions",
+    );
+    let both = attr_s("direction", "bidirectional");
+    refused("RNN", vec![both], "E0163", "W along axis 0 differ (1 vs 2)", "check hidden_size and direction");
+    refused(
+        "GRU",
+        vec![attr_s("direction", "sideways")],
+        "E0160",
+        "direction=\"sideways\"",
+        "supported are forward",
+    );
+    refused("LSTM", vec![attr_i("layout", 2)], "E0164", "`layout` must be 0 or 1, not 2", "");
+    refused("LSTM", vec![attr_f("clip", 0.0)], "E0164", "`clip` must be positive, not 0", "");
+    let names = |names: &[&'static str]| vec![attr_strings("activations", names)];
+    refused("GRU", names(&["Tanh"]), "E0164", "needs 2 activations for 1 directions, got 1", "");
+    refused("RNN", names(&["Gelu"]), "E0160", "the activation \"Gelu\"", "supported are Affine, Elu");
+    refused("RNN", names(&["ScaledTanh"]), "E0164", "`activation_alpha` has no value for ScaledTanh", "");
+    // The default of RNN names one for each of two directions.
+    recurrent("RNN", names(&["Tanh", "Tanh"])).import();
+    recurrent("RNN", names(&["softsign"])).import();
+    let vector = Model::new(22)
+        .input("x", F32, "7,2,3")
+        .input("w", F32, "1,16,3")
+        .input("r", F32, "16,4")
+        .node("y = LSTM x w r", vec![])
+        .output("y", F32, "?");
+    let errors = vector.errors();
+    assert_eq!(errors[0].code, "E0163");
+    assert!(errors[0].to_string().contains("X and R must have three axes"), "{}", errors[0]);
+}
+
+/// Values of alpha and beta go to the functions that have such a parameter, in order.
+#[test]
+fn parameters_of_functions_are_taken_in_order() {
+    let alpha = AttributeProto {
+        name: "activation_alpha".into(),
+        r#type: attribute_type::FLOATS,
+        floats: vec![0.25, 0.5],
+        ..AttributeProto::default()
+    };
+    let names = attr_strings("activations", &["LeakyRelu", "Tanh", "HardSigmoid"]);
+    let graph = recurrent("LSTM", vec![names, alpha]).import().graph;
+    let node = graph.nodes.iter().find(|node| node.op.name() == "recurrent").unwrap();
+    assert_eq!((node.attrs.float("f_alpha"), node.attrs.get("g_alpha")), (0.25, None));
+    assert_eq!((node.attrs.float("h_alpha"), node.attrs.float("h_beta")), (0.5, 0.5));
+}

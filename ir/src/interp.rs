@@ -255,6 +255,7 @@ const HOST_FUNCTIONS: &[&str] = &[
     "gelu",
     "silu",
     "attention",
+    "recurrent",
 ];
 
 /// Whether the last bits of an evaluation depend on the machine: C libraries differ in them, and one library chooses by

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use autoglm_ir::filetest::{TESTS, run};
+use autoglm_ir::graph::infer;
 use autoglm_ir::ops::OPS;
 use autoglm_ir::{Graph, OpDef, OpId, text};
 use std::path::{Path, PathBuf};
@@ -37,8 +38,9 @@ fn samples(op: &'static OpDef) -> Vec<Graph> {
             inputs.push(format!("%sizes: bool[{}]", hidden.join(",")));
         }
         let args: Vec<String> = (0..types.len()).map(|i| format!("%x{i}")).collect();
+        let (results, _) = infer(id, &attrs, &types.iter().collect::<Vec<_>>()).unwrap();
         let attrs = sample.find('{').map_or("", |at| &sample[at..]);
-        let outs = if op.name == "top_k" { "%0, %1" } else { "%0" };
+        let outs = (0..results.len()).map(|i| format!("%{i}")).collect::<Vec<_>>().join(", ");
         let graph = format!(
             "graph @{}_{i} ({}) {{\n {outs} = {} {} {attrs}\n return {outs} }}",
             op.name,

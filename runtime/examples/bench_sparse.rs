@@ -208,6 +208,7 @@ impl Bench {
             groups: 1,
             x: Pixels::dense(in_size, channels),
             out: Pixels::dense([size; 2], channels),
+            limits: None,
         };
         let foot = args.footprint()?;
         let (x, w) = (Floats::new(foot.x.len()), Floats::new(packed_conv_len(&args.weights()).unwrap_or(0)));

@@ -61,7 +61,7 @@ error_codes! {
         "Pass one for each input, as `autoglm inspect` lists them.";
     RUN_TENSOR = "E0602", "A tensor does not have the element type, rank or extents of its port.",
         "Convert it, or compile the model with a dynamic dimension.";
-    RUN_INDEX = "E0603", "An element of a tensor that is used as an index is out of range.",
+    RUN_INDEX = "E0603", "An element of a tensor that is used as an index or a length is out of range.",
         "Check the tensor's contents, for example token ids against the vocabulary.";
     RUN_GUARD = "E0604", "The input shapes break a condition of the model.",
         "Pass inputs whose extents fit together as the message says.";

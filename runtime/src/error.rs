@@ -178,6 +178,18 @@ pub enum RunError {
         /// The extent.
         extent: u64,
     },
+    /// A length of a row that is longer than the sequence, or negative.
+    #[error("step {step:?}: the length of row {row} is {length}, must be in 0..={steps}")]
+    Length {
+        /// The step's name.
+        step: String,
+        /// The row.
+        row: usize,
+        /// Its length.
+        length: i64,
+        /// Steps of the sequence.
+        steps: usize,
+    },
     /// More memory than allowed.
     #[error("{what} needs {want} bytes, the limit is {limit}: use smaller inputs or raise the limit")]
     Memory {
@@ -231,7 +243,7 @@ impl RunError {
             Self::Unsupported { .. } => codes::RUN_UNSUPPORTED,
             Self::Count { .. } => codes::RUN_COUNT,
             Self::Tensor { .. } => codes::RUN_TENSOR,
-            Self::Index { .. } => codes::RUN_INDEX,
+            Self::Index { .. } | Self::Length { .. } => codes::RUN_INDEX,
             Self::Guard { .. } => codes::RUN_GUARD,
             Self::Shape(_) => codes::RUN_SHAPE,
             Self::Memory { .. } => codes::RUN_MEMORY,

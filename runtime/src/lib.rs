@@ -3,6 +3,7 @@
 //! This crate knows nothing of ONNX, of the compiler's IR or of e-graphs: it runs kernel calls over byte ranges.
 
 pub mod arena;
+pub mod barrier;
 pub mod codes;
 pub mod cpu;
 pub mod elem;

@@ -476,6 +476,127 @@ pub enum StepKind {
         /// Strides over batch, then m; the columns of a row are neighbours. Its elements are distinct.
         out: Access,
     },
+    /// One direction of a recurrent layer in f32, with the equations of the ONNX operators LSTM, GRU and RNN. args: x, r, h0, c0 of an
+    /// LSTM, bias[hidden] of a GRU with `linear_before_reset`, peephole weights[3 * hidden] if `peepholes`, lengths[batch] (i64 or i32) if
+    /// `lengths`, of which one that is not in 0..=steps is a run-time error. outs: h[batch, hidden], c[batch, hidden] of an LSTM, memory
+    /// [`Cell::states`, batch, hidden] that the steps share, then y if its access is given.
+    Recurrent {
+        /// What a step computes.
+        cell: Cell,
+        /// Steps of the longest row.
+        steps: Reg,
+        /// Rows.
+        batch: Reg,
+        /// Elements of a state.
+        hidden: Reg,
+        /// A row is taken from its last step to its first.
+        reverse: bool,
+        /// The functions of the gates, the candidate and the cell state, as far as the cell has them.
+        functions: Vec<Activation>,
+        /// Bounds the arguments of the first two; infinity for none. Positive.
+        clip: f32,
+        /// The input's share of all gates, biases included: strides over steps and batch; the gates' elements are neighbours.
+        x: Access,
+        /// Strides over gates * hidden, hidden. Not used when `r_packed`.
+        r: Access,
+        /// `r` is a constant: the weights of each gate, transposed, in the layout of `MatMul`.
+        r_packed: bool,
+        /// The hidden state before the first step: strides over batch, hidden.
+        h: Access,
+        /// The same of the cell state.
+        c: Option<Access>,
+        /// An argument holds peephole weights.
+        peepholes: bool,
+        /// The last argument holds the lengths of the rows.
+        lengths: bool,
+        /// The hidden states of all steps, 0 beyond a row's length: strides over steps and batch; the elements of a state are
+        /// neighbours. Its elements are distinct.
+        y: Option<Access>,
+    },
+}
+
+/// What a step of a recurrent layer computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cell {
+    /// Long short-term memory (Hochreiter and Schmidhuber, 1997); gates i, o, f, c.
+    Lstm {
+        /// The forget gate is 1 less the input gate.
+        input_forget: bool,
+    },
+    /// Gated recurrent unit (Cho et al., 2014); gates z, r, h.
+    Gru {
+        /// The reset gate scales the product with the state and a bias, not the state.
+        linear_before_reset: bool,
+    },
+    /// The function of one sum.
+    Rnn,
+}
+
+impl Cell {
+    /// Sums of each element of the state.
+    pub const fn gates(self) -> usize {
+        match self {
+            Self::Lstm { .. } => 4,
+            Self::Gru { .. } => 3,
+            Self::Rnn => 1,
+        }
+    }
+
+    /// How many functions it has.
+    pub const fn functions(self) -> usize {
+        match self {
+            Self::Lstm { .. } => 3,
+            Self::Gru { .. } => 2,
+            Self::Rnn => 1,
+        }
+    }
+
+    /// States that the workers of a step share: the hidden state before and after, and where the reset gate scales the state also that
+    /// and the update gate.
+    pub const fn states(self) -> usize {
+        match self {
+            Self::Gru { linear_before_reset: false } => 4,
+            _ => 2,
+        }
+    }
+}
+
+/// A function with its parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Activation {
+    /// Which.
+    pub curve: Curve,
+    /// Parameters, where the function has them.
+    pub alpha: f32,
+    /// See `alpha`.
+    pub beta: f32,
+}
+
+/// The functions that ONNX has for recurrent layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Curve {
+    /// `1 / (1 + e^-x)`
+    Sigmoid,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// `max(x, 0)`
+    Relu,
+    /// `min(max(alpha * x + beta, 0), 1)`
+    HardSigmoid,
+    /// `alpha * x + beta`
+    Affine,
+    /// `alpha * x` below 0, else x.
+    LeakyRelu,
+    /// 0 below alpha, else x.
+    ThresholdedRelu,
+    /// `alpha * tanh(beta * x)`
+    ScaledTanh,
+    /// `alpha * (e^x - 1)` below 0, else x.
+    Elu,
+    /// `x / (1 + |x|)`
+    Softsign,
+    /// `log(1 + e^x)`
+    Softplus,
 }
 
 /// One loop nest of [`StepKind::Tiles`], as [`StepKind::Tile`] has it.
@@ -566,6 +687,7 @@ impl StepKind {
             StepKind::Tiles { .. } => "Tiles",
             StepKind::Winograd { .. } => "Winograd",
             StepKind::GatherMatMul { .. } => "GatherMatMul",
+            StepKind::Recurrent { .. } => "Recurrent",
         }
     }
 }

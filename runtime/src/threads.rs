@@ -221,7 +221,8 @@ impl Shared {
     }
 }
 
-fn pause(spins: &mut u32) {
+/// A moment of waiting, longer for who has waited long.
+pub(crate) fn pause(spins: &mut u32) {
     *spins = spins.wrapping_add(1);
     if *spins < SPINS_BEFORE_YIELD {
         std::hint::spin_loop();

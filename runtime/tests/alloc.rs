@@ -64,6 +64,24 @@ fn loops_allocate_nothing() {
     }
     assert_eq!(CALLS.load(Ordering::Relaxed) - before, 0);
     assert_eq!(z.to_i64().unwrap(), [10, 5, 20_010]);
+    layers_allocate_nothing();
+}
+
+/// The workers of a layer meet at every step.
+fn layers_allocate_nothing() {
+    let engine = common::engine(common::engine_bytes(common::layer_program));
+    let options = SessionOptions { threads: 3, ..SessionOptions::default() };
+    let mut session = Session::new(engine, options).unwrap();
+    let x = HostTensor::zeros(ElemType::F32, &[5, 2, 400]).unwrap();
+    let mut y = HostTensor::zeros(ElemType::F32, &[2, 100]).unwrap();
+    let mut before = 0;
+    for round in 0..20 {
+        if round == 2 {
+            before = CALLS.load(Ordering::Relaxed);
+        }
+        session.run(&[x.as_ref()], &mut [y.as_mut()]).unwrap();
+    }
+    assert_eq!(CALLS.load(Ordering::Relaxed) - before, 0);
 }
 
 fn products_allocate_nothing() {

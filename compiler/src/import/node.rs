@@ -114,6 +114,11 @@ impl NodeCx<'_> {
         Ok(read(self.attrs.floats(name))?.map(|v| v.iter().map(|x| f64::from(*x)).collect()))
     }
 
+    /// A list of strings, if given.
+    pub(crate) fn strings(&self, name: &str) -> Res<Option<Vec<String>>> {
+        Ok(read(self.attrs.strings(name))?.map(|v| v.into_iter().map(str::to_owned).collect()))
+    }
+
     /// A tensor, if given.
     pub(crate) fn tensor(&self, name: &str) -> Res<Option<Tensor>> {
         let Some(t) = read(self.attrs.tensor(name))? else { return Ok(None) };

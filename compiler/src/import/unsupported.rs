@@ -22,7 +22,6 @@ fn kind(op: &str) -> Option<&'static str> {
         "NonZero" | "Unique" | "Compress" | "NonMaxSuppression" => Some("output extents that depend on data"),
         "RandomNormal" | "RandomNormalLike" | "RandomUniform" | "RandomUniformLike" | "Bernoulli"
         | "Multinomial" => Some("random numbers"),
-        "RNN" | "LSTM" | "GRU" => Some("recurrent layers"),
         _ if op.starts_with("Sequence") || op.ends_with("Sequence") || op.contains("ToSequence") => {
             Some("sequences")
         }

@@ -15,6 +15,7 @@ mod movement;
 mod norm;
 mod place;
 mod pool;
+mod recurrent;
 mod reduce;
 mod rope;
 mod shape;
@@ -99,6 +100,7 @@ static LOWER: &[(&str, Lower)] = &[
     ("gather_matmul", gather_matmul::gather_matmul),
     ("attention", attention::attention),
     ("rope", rope::rope),
+    ("recurrent", recurrent::recurrent),
     ("conv", conv::conv),
     ("max_pool", pool::pool),
     ("avg_pool", pool::pool),
@@ -147,6 +149,8 @@ pub(crate) enum Packing {
     Columns(std::ops::Range<usize>),
     /// Matrices, one after the other.
     Stack,
+    /// The recurrent weights of this number of gates.
+    Gates(usize),
 }
 
 /// State of a lowering.

@@ -188,6 +188,8 @@ fn can_read(graph: &Graph, plan: &Plan, u: &Use, view: &View) -> bool {
         ("conv", 0) => !nhwc || view.has_lines() || node.attrs.ints("pads").iter().any(|p| *p != 0),
         ("max_pool" | "avg_pool", 0) => !nhwc || view.has_lines(),
         ("softmax" | "layer_norm", 0) => view.rows().is_some(),
+        ("recurrent", 0) => !f32_arg || view.has_lines(),
+        ("recurrent", at) => super::recurrent::reads_views(node, at),
         ("concat" | "pad" | "attention" | "rope" | "cum_sum", _) => true,
         (name, _) => name.starts_with("reduce_") || name.starts_with("arg_"),
     }

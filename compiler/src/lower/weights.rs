@@ -130,6 +130,23 @@ pub(super) fn convolution(
     })
 }
 
+/// The recurrent weights [gates*n,n] of a layer, each gate's transposed.
+pub(super) fn gates(cx: &mut Lowering<'_>, v: ValueId, gates: usize) -> Result<rt::ValueId, Failure> {
+    let Some(id) = cx.graph.constant(v) else { return Err(Failure::Invalid("not a constant".into())) };
+    let packed = cx.packed(id, Packing::Gates(gates), |_, weight| {
+        let n = weight.shape.last().copied().unwrap_or(0);
+        let each = pack::packed_gemm_len(n, n).ok_or_else(|| too_large(weight))?;
+        let all = each.checked_mul(gates).ok_or_else(|| too_large(weight))?;
+        let (source, mut values) = (f32s(&weight.data), vec![0f32; all]);
+        let pairs = source.chunks_exact((n * n).max(1)).zip(values.chunks_exact_mut(each.max(1)));
+        for (from, to) in pairs {
+            pack::pack_gemm_b(from, n, n, 1, n, to).map_err(|e| Failure::Invalid(e.to_string()))?;
+        }
+        Ok(Form { values, codes: None })
+    })?;
+    Ok(packed.values)
+}
+
 /// What is stored of a weight.
 pub(super) struct Form {
     values: Vec<f32>,

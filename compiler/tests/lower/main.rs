@@ -6,4 +6,5 @@ mod contraction;
 mod elementwise;
 mod harness;
 mod random;
+mod recurrent;
 mod views;

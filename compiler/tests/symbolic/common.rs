@@ -211,6 +211,12 @@ impl Model {
         self
     }
 
+    /// An input of i32.
+    pub(crate) fn lengths(mut self, name: &str, dims: &str) -> Model {
+        self.graph.input.push(info(name, 6, dims));
+        self
+    }
+
     /// An output of f32; without dimensions its shape is not declared.
     pub(crate) fn output(mut self, name: &str, dims: Option<&str>) -> Model {
         let mut output = info(name, 1, dims.unwrap_or_default());

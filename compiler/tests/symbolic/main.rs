@@ -9,4 +9,5 @@ mod declared;
 mod empty;
 mod experts;
 mod networks;
+mod recurrent;
 mod refused;

@@ -7,6 +7,7 @@ pub mod fused;
 pub mod gather;
 pub mod movement;
 pub mod norm;
+pub mod recurrent;
 pub mod reduce;
 mod scalar;
 pub mod source;
@@ -89,6 +90,7 @@ pub static OPS: &[&OpDef] = &[
     &fused::LINEAR,
     &fused::ATTENTION,
     &fused::ROPE,
+    &recurrent::RECURRENT,
     &movement::RESHAPE,
     &movement::TRANSPOSE,
     &movement::EXPAND,

@@ -7,8 +7,8 @@ use crate::cpu::sparse::Pattern;
 use crate::elem::ElemType;
 use crate::error::EngineError;
 use crate::program::{
-    Access, Cond, Epilogue, MAX_OPERANDS, NEST_OUTS_MAX, NESTS_MAX, Port, Program, Reg, ShapeOp, Sparsity,
-    Step, StepKind, Storage, Value, ValueId,
+    Access, Cell, Cond, Epilogue, MAX_OPERANDS, NEST_OUTS_MAX, NESTS_MAX, Port, Program, Reg, ShapeOp,
+    Sparsity, Step, StepKind, Storage, Value, ValueId,
 };
 use crate::steps::{check_map, nests};
 use crate::tile::TileProgram;
@@ -381,6 +381,7 @@ impl Cx<'_> {
                 self.all_regs(elems)
             }
             StepKind::Attention { .. } => self.attention(step),
+            StepKind::Recurrent { .. } => self.recurrent(step),
             other => self.indexed(step, other),
         }
     }
@@ -487,6 +488,57 @@ impl Cx<'_> {
             return Err("fills what a query does not see with NaN".into());
         }
         [q, k, v, out].into_iter().chain(mask).try_for_each(|access| self.access(access, 4))
+    }
+
+    fn recurrent(&self, step: &Step) -> Result<(), String> {
+        let StepKind::Recurrent {
+            cell,
+            steps,
+            batch,
+            hidden,
+            reverse: _,
+            functions,
+            clip,
+            x,
+            r,
+            r_packed,
+            h,
+            c,
+            peepholes,
+            lengths,
+            y,
+        } = &step.kind
+        else {
+            return Err("has no check".into());
+        };
+        let has_cell = matches!(cell, Cell::Lstm { .. });
+        if c.is_some() != has_cell || *peepholes && !has_cell {
+            return Err(format!("{cell:?} with the operands of another cell"));
+        }
+        if functions.len() != cell.functions() || clip.is_nan() || *clip <= 0.0 {
+            return Err(format!("{cell:?} with {} functions, clipped to {clip}", functions.len()));
+        }
+        let has_bias = matches!(cell, Cell::Gru { linear_before_reset: true });
+        let floats = 3 + [has_cell, has_bias, *peepholes].into_iter().filter(|there| *there).count();
+        let outs = 2 + usize::from(has_cell) + usize::from(y.is_some());
+        let (found, want) = ((step.args.len(), step.outs.len()), (floats + usize::from(*lengths), outs));
+        if found != want {
+            return Err(format!("{found:?} arguments and outputs instead of {want:?}"));
+        }
+        for (i, &id) in step.args.iter().chain(&step.outs).enumerate() {
+            let elem = self.value(id)?.elem;
+            let fits = if *lengths && i == floats {
+                matches!(elem, ElemType::I64 | ElemType::I32)
+            } else {
+                elem == ElemType::F32
+            };
+            if !fits {
+                return Err(format!("value {id} is {elem:?}"));
+            }
+        }
+        self.all_regs(&[*steps, *batch, *hidden])?;
+        self.access(r, if *r_packed { r.strides.len() } else { 2 })?;
+        [x, h].into_iter().chain(c).chain(y).try_for_each(|access| self.access(access, 2))
     }
 
     /// Gathers, scatters and top-k.

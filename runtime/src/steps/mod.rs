@@ -14,6 +14,7 @@ mod indexed;
 mod matmul;
 mod norm;
 mod pool;
+mod recurrent;
 mod scatter;
 mod sparse;
 mod tile;
@@ -81,6 +82,7 @@ pub fn resolve(step: &Step, cx: &PlanCx<'_>) -> Result<Box<dyn Call>, RunError> 
         StepKind::GatherMatMul { .. } => gather_matmul::resolve(step, cx),
         StepKind::Dims { .. } => dims::resolve(step, cx),
         StepKind::Attention { .. } => attention::resolve(step, cx),
+        StepKind::Recurrent { .. } => recurrent::resolve(step, cx),
     }
 }
 

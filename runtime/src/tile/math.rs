@@ -2,7 +2,7 @@
 //! processor, so every instruction set gives the same bits (one without it pays a library call).
 #![allow(clippy::excessive_precision, reason = "coefficients are written as their sources print them")]
 
-pub(super) mod m32 {
+pub(crate) mod m32 {
     //! f32: `exp`, `erf`, `tanh`, `sigmoid`, `log` have no branches, so loops over them are vectorised; the others go
     //! through f64 and round once.
 
@@ -40,7 +40,7 @@ pub(super) mod m32 {
     }
 
     #[inline(always)]
-    pub(in crate::tile) fn exp(x: f32) -> f32 {
+    pub(crate) fn exp(x: f32) -> f32 {
         let (n, p) = reduce(clamp(x, -105.0, 90.0));
         // Two steps, so that neither factor leaves the range of normal numbers and a denormal result is rounded once.
         let half = n >> 1;
@@ -48,7 +48,7 @@ pub(super) mod m32 {
     }
 
     #[inline(always)]
-    pub(in crate::tile) fn tanh(x: f32) -> f32 {
+    pub(crate) fn tanh(x: f32) -> f32 {
         let (n, p) = reduce(clamp(2.0 * x.abs(), 0.0, 20.0));
         let scale = power(n);
         let e = scale.mul_add(p, scale - 1.0);
@@ -56,7 +56,7 @@ pub(super) mod m32 {
     }
 
     #[inline(always)]
-    pub(in crate::tile) fn sigmoid(x: f32) -> f32 {
+    pub(crate) fn sigmoid(x: f32) -> f32 {
         let e = exp(-x.abs());
         (if x < 0.0 { e } else { 1.0 }) / (1.0 + e)
     }
@@ -73,7 +73,7 @@ pub(super) mod m32 {
     }
 
     #[inline(always)]
-    pub(in crate::tile) fn log(x: f32) -> f32 {
+    pub(crate) fn log(x: f32) -> f32 {
         // Denormals are scaled into the normal range first.
         let tiny = x < f32::MIN_POSITIVE;
         let scaled = if tiny { x * 8_388_608.0 } else { x };

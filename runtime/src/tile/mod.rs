@@ -6,7 +6,7 @@
 //! f16, bf16 and float8 are computed in f32 and rounded when stored or by `Round`. Bools are i64 0 or 1.
 
 pub mod exec;
-mod math;
+pub(crate) mod math;
 mod narrow;
 pub mod native;
 pub mod scalar;

@@ -9,8 +9,8 @@ use autoglm_runtime::elem::ElemType;
 use autoglm_runtime::engine::manifest::{Manifest, SymbolBound, TensorSignature};
 use autoglm_runtime::engine::{Engine, EngineWriter};
 use autoglm_runtime::program::{
-    Access, Cond, Epilogue, Guard, PoolMode, Port, Program, Reg, ShapeOp, ShapeProgram, Step, StepKind,
-    Storage, Value, ValueId,
+    Access, Activation, Cell, Cond, Curve, Epilogue, Guard, PoolMode, Port, Program, Reg, ShapeOp,
+    ShapeProgram, Step, StepKind, Storage, Value, ValueId,
 };
 use autoglm_runtime::tile::{BinaryOp, Instr, Lane, Reduce, ReduceOp, TileProgram, UnaryOp};
 use std::sync::Arc;
@@ -124,6 +124,48 @@ pub fn rows_program(writer: &mut EngineWriter) -> Program {
     }
 }
 
+/// The last state of an LSTM of 100 elements over `x[5, 2, 400]`.
+pub fn layer_program(writer: &mut EngineWriter) -> Program {
+    let (offset, len) = writer.add_weight(&vec![0; 4 * 4 * 128 * 100]).unwrap();
+    let ops = [5, 2, 400, 100, 0, 1, 800, 4 * 128 * 100].map(ShapeOp::Const).to_vec();
+    let (steps, batch, columns, hidden, zero, one) = (0, 1, 2, 3, 4, 5);
+    let state = Access { offset: zero, strides: vec![hidden, one] };
+    let function = |curve| Activation { curve, alpha: 0.0, beta: 0.0 };
+    let kind = StepKind::Recurrent {
+        cell: Cell::Lstm { input_forget: false },
+        steps,
+        batch,
+        hidden,
+        reverse: false,
+        functions: [Curve::Sigmoid, Curve::Tanh, Curve::Tanh].map(function).to_vec(),
+        clip: f32::INFINITY,
+        x: Access { offset: zero, strides: vec![6, columns] },
+        r: Access { offset: zero, strides: vec![] },
+        r_packed: true,
+        h: state.clone(),
+        c: Some(state),
+        peepholes: false,
+        lengths: false,
+        y: None,
+    };
+    let temp = |dims: &[Reg]| value(ElemType::F32, dims, Storage::Temp);
+    Program {
+        inputs: vec![port("x", 0, &["5", "2", "400"])],
+        outputs: vec![port("y", 2, &["2", "100"])],
+        shape: ShapeProgram { ops, guards: vec![] },
+        values: vec![
+            value(ElemType::F32, &[steps, batch, columns], Storage::Input(0)),
+            value(ElemType::F32, &[7], Storage::Const { offset, len }),
+            temp(&[batch, hidden]),
+            temp(&[batch, hidden]),
+            temp(&[batch, batch, hidden]),
+        ],
+        tiles: vec![],
+        steps: vec![step("layer", kind, &[0, 1, 1, 1], &[2, 3, 4])],
+        separate: false,
+    }
+}
+
 fn sample_tile() -> TileProgram {
     TileProgram {
         body: vec![
@@ -191,6 +233,10 @@ pub fn all_kinds_program(writer: &mut EngineWriter) -> Program {
             temp(&[n, n]),
             temp(&[n, n]),
             value(ElemType::I64, &[one], Storage::Temp),
+            temp(&[n, n]),
+            temp(&[n, n]),
+            temp(&[n, n]),
+            temp(&[n, n]),
         ],
         tiles: vec![sample_tile(), sum_tile()],
         steps: all_kinds_steps(),
@@ -252,8 +298,34 @@ fn all_kinds_steps() -> Vec<Step> {
         ),
         attention,
         step("dims", StepKind::Dims { elems: vec![n] }, &[], &[10]),
+        layer(),
         step("gather", StepKind::Gather { outer: one, axis: n, inner: n, count: one }, &[8, 10], &[3]),
     ]
+}
+
+/// A recurrent layer with all operands.
+fn layer() -> Step {
+    let (n, one) = (0, 1);
+    let access = || Access { offset: 2, strides: vec![one; 2] };
+    let function = Activation { curve: Curve::Elu, alpha: 0.5, beta: 0.0 };
+    let kind = StepKind::Recurrent {
+        cell: Cell::Lstm { input_forget: true },
+        steps: one,
+        batch: n,
+        hidden: n,
+        reverse: true,
+        functions: vec![function; 3],
+        clip: 2.0,
+        x: access(),
+        r: access(),
+        r_packed: false,
+        h: access(),
+        c: Some(access()),
+        peepholes: true,
+        lengths: true,
+        y: Some(access()),
+    };
+    step("layer", kind, &[9, 0, 0, 0, 1, 10], &[11, 12, 13, 14])
 }
 
 /// Steps with epilogues, and attention.

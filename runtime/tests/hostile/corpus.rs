@@ -4,8 +4,8 @@ use crate::common::{all_kinds_program, port, rows_program, step, value};
 use autoglm_runtime::elem::ElemType;
 use autoglm_runtime::engine::EngineWriter;
 use autoglm_runtime::program::{
-    Access, Epilogue, PoolMode, Port, Program, Reg, ScatterMode, ShapeOp, Sparsity, StepKind, Storage,
-    ValueId,
+    Access, Activation, Cell, Curve, Epilogue, PoolMode, Port, Program, Reg, ScatterMode, ShapeOp, Sparsity,
+    StepKind, Storage, ValueId,
 };
 use autoglm_runtime::tile::{BinaryOp, Instr, Lane, Reduce, ReduceOp, TileProgram, UnaryOp};
 
@@ -20,6 +20,7 @@ pub fn programs(writer: &mut EngineWriter) -> Vec<Program> {
         transformed(writer),
         indices(writer),
         chosen(writer),
+        layers(writer),
         loops(writer),
         in_place(writer),
     ];
@@ -451,6 +452,78 @@ fn chosen(writer: &mut EngineWriter) -> Program {
     };
     b.step(kind, &[x, plain, fixed], &[turned]);
     b.finish(&[hidden, turned])
+}
+
+/// Recurrent layers: one with everything that an LSTM has, one that packs its weights, and one that only ends in a state.
+fn layers(writer: &mut EngineWriter) -> Program {
+    let mut b = Builder::new(writer);
+    let (x, lens) = (b.input(ElemType::F32, &[4, 2, 140]), b.input(ElemType::I32, &[2]));
+    let (r, start, peepholes) = (b.weights(&[4, 2, 35, 32]), b.weights(&[2, 35]), b.weights(&[105]));
+    let (h, c, shared) = (b.floats(&[2, 35]), b.floats(&[2, 35]), b.floats(&[2, 2, 35]));
+    let y = b.floats(&[4, 2, 35]);
+    let curves = |curves: &[Curve]| -> Vec<Activation> {
+        curves.iter().map(|&curve| Activation { curve, alpha: 0.5, beta: 0.25 }).collect()
+    };
+    let [steps, batch, hidden] = b.regs([4, 2, 35]);
+    let kind = StepKind::Recurrent {
+        cell: Cell::Lstm { input_forget: true },
+        steps,
+        batch,
+        hidden,
+        reverse: true,
+        functions: curves(&[Curve::HardSigmoid, Curve::Softsign, Curve::Tanh]),
+        clip: 3.0,
+        x: b.access(0, &[280, 140]),
+        r: b.access(0, &[]),
+        r_packed: true,
+        h: b.access(0, &[35, 1]),
+        c: Some(b.access(34, &[35, -1])),
+        peepholes: true,
+        lengths: true,
+        y: Some(b.access(0, &[70, 35])),
+    };
+    b.step(kind, &[x, r, start, start, peepholes, lens], &[h, c, shared, y]);
+    let (last, shared, z) = (b.floats(&[2, 3]), b.floats(&[4, 2, 3]), b.floats(&[2, 4, 3]));
+    let [steps, batch, hidden] = b.regs([4, 2, 3]);
+    let kind = StepKind::Recurrent {
+        cell: Cell::Gru { linear_before_reset: false },
+        steps,
+        batch,
+        hidden,
+        reverse: false,
+        functions: curves(&[Curve::Sigmoid, Curve::ScaledTanh]),
+        clip: f32::INFINITY,
+        x: b.access(1, &[70, 35]),
+        r: b.access(0, &[3, 1]),
+        r_packed: false,
+        h: b.access(0, &[0, 1]),
+        c: None,
+        peepholes: false,
+        lengths: false,
+        y: Some(b.access(0, &[3, 12])),
+    };
+    b.step(kind, &[y, r, c], &[last, shared, z]);
+    let (end, shared) = (b.floats(&[2, 3]), b.floats(&[2, 2, 3]));
+    let kind = StepKind::Recurrent {
+        cell: Cell::Gru { linear_before_reset: true },
+        steps,
+        batch,
+        hidden,
+        reverse: true,
+        functions: curves(&[Curve::Elu, Curve::Softplus]),
+        clip: 2.0,
+        x: b.access(0, &[0, 9]),
+        r: b.access(0, &[3, 1]),
+        r_packed: false,
+        h: b.access(0, &[3, 1]),
+        c: None,
+        peepholes: false,
+        lengths: true,
+        y: None,
+    };
+    let bias = b.weights(&[3]);
+    b.step(kind, &[z, r, last, bias, lens], &[end, shared]);
+    b.finish(&[h, end])
 }
 
 fn store(out: u16, src: u16) -> Instr {

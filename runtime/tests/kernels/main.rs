@@ -7,6 +7,7 @@ mod attention;
 mod conv;
 mod gather_matmul;
 mod matmul;
+mod recurrent;
 mod refuse;
 mod rows;
 mod sparse;

@@ -313,5 +313,90 @@ def gather():
     f.write()
 
 
-for family in [elementwise, binary, cast, reduce, contraction, window, norm, movement, gather]:
+FUNCTIONS = {
+    "sigmoid": lambda x, a, b: 1 / (1 + np.exp(-x)), "tanh": lambda x, a, b: np.tanh(x), "relu": lambda x, a, b: np.maximum(x, 0),
+    "hard_sigmoid": lambda x, a, b: np.clip(a * x + b, 0, 1), "affine": lambda x, a, b: a * x + b,
+    "leaky_relu": lambda x, a, b: np.where(x < 0, a * x, x), "thresholded_relu": lambda x, a, b: np.where(x >= a, x, 0),
+    "scaled_tanh": lambda x, a, b: a * np.tanh(b * x), "elu": lambda x, a, b: np.where(x < 0, a * np.expm1(np.minimum(x, 0)), x),
+    "softsign": lambda x, a, b: x / (1 + abs(x)), "softplus": lambda x, a, b: np.logaddexp(0, x),
+}
+
+
+def steps(cell, x, r, h0, c0=None, bias=None, peepholes=None, lengths=None, reverse=0, clip=np.inf, input_forget=0, **attrs):
+    """The equations of the ONNX operators LSTM, GRU and RNN in f64, a row after the other."""
+    x, r, h = x.astype(np.float64), r.astype(np.float64), h0.astype(np.float64)
+    c = np.zeros_like(h) if c0 is None else c0.astype(np.float64)
+    n, (count, batch, _) = h.shape[1], x.shape
+    p = np.zeros(3 * n) if peepholes is None else peepholes.astype(np.float64)
+    y = np.zeros((count, batch, n))
+
+    def function(name, value):
+        wanted = FUNCTIONS[attrs[name]]
+        value = value if name == "h" else np.clip(value, -clip, clip)
+        return wanted(value, attrs.get(name + "_alpha", 0), attrs.get(name + "_beta", 0))
+
+    def part(v, i):
+        return v[i * n:(i + 1) * n]
+
+    for b in range(batch):
+        length = count if lengths is None else int(lengths[b])
+        for t in range(length)[::-1] if reverse else range(length):
+            z = x[t, b] + r @ h[b]
+            if cell == "rnn":
+                h[b] = function("f", z)
+            elif cell == "lstm":
+                i = function("f", part(z, 0) + part(p, 0) * c[b])
+                f = 1 - i if input_forget else function("f", part(z, 2) + part(p, 2) * c[b])
+                c[b] = f * c[b] + i * function("g", part(z, 3))
+                h[b] = function("f", part(z, 1) + part(p, 1) * c[b]) * function("h", c[b])
+            else:
+                update, reset = function("f", part(z, 0)), function("f", part(z, 1))
+                if bias is None:
+                    new = function("g", part(x[t, b], 2) + part(r, 2) @ (reset * h[b]))
+                else:
+                    new = function("g", part(x[t, b], 2) + reset * (part(r, 2) @ h[b] + bias))
+                h[b] = (1 - update) * new + update * h[b]
+            y[t, b] = h[b]
+    found = [y, h, c] if cell == "lstm" else [y, h]
+    return [v.astype(np.float32) for v in found]
+
+
+def recurrent():
+    f = File("recurrent")
+    count, batch, n = 3, 2, 2
+
+    def case(name, cell, lengths=None, **attrs):
+        gates = {"lstm": 4, "gru": 3, "rnn": 1}[cell]
+        inputs = {"x": quarters(count, batch, gates * n), "r": quarters(gates * n, n), "h0": quarters(batch, n)}
+        if cell == "lstm":
+            inputs["c0"] = quarters(batch, n)
+        if attrs.get("linear_before_reset"):
+            inputs["bias"] = quarters(n)
+        if attrs.get("peepholes"):
+            inputs["peepholes"] = quarters(3 * n)
+        if lengths is not None:
+            inputs["lengths"] = lengths
+        usual = {"lstm": {"f": "sigmoid", "g": "tanh", "h": "tanh"}, "gru": {"f": "sigmoid", "g": "tanh"}, "rnn": {"f": "tanh"}}[cell]
+        attrs = usual | attrs
+        given = {k: v for k, v in attrs.items() if k not in ("peepholes", "linear_before_reset")}
+        out = steps(cell, **given, **inputs)
+        text = ", ".join([f"cell={cell}"] + [f"{k}={v}" for k, v in attrs.items()])
+        args = ", ".join(f"%x{i}" for i in range(len(inputs)))
+        f.case(name, f"recurrent {args} {{{text}}}", list(inputs.values()), out, results=len(out))
+
+    case("lstm", "lstm")
+    case("lstm_reverse", "lstm", reverse=1)
+    case("lstm_peepholes", "lstm", peepholes=1, lengths=np.array([3, 1], np.int32))
+    case("lstm_input_forget", "lstm", input_forget=1, clip=0.75, reverse=1, lengths=np.array([0, 2], np.int64))
+    case("gru", "gru")
+    case("gru_lengths", "gru", reverse=1, clip=0.5, lengths=np.array([2, 0], np.int32))
+    case("gru_linear", "gru", linear_before_reset=1)
+    case("gru_linear_reverse", "gru", linear_before_reset=1, reverse=1, lengths=np.array([1, 3], np.int32))
+    for name in FUNCTIONS:
+        case(f"rnn_{name}", "rnn", f=name, f_alpha=0.5, f_beta=0.2)
+    case("functions", "lstm", f="hard_sigmoid", f_alpha=0.25, f_beta=0.5, g="softsign", h="elu", h_alpha=0.5)
+    f.write()
+
+
+for family in [elementwise, binary, cast, reduce, contraction, window, norm, movement, gather, recurrent]:
     family()

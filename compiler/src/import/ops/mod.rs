@@ -15,6 +15,7 @@ mod norm;
 mod pad;
 mod pool;
 mod quant;
+mod recurrent;
 mod reduce;
 mod resize;
 mod scan;
@@ -41,6 +42,7 @@ pub(crate) static IMPORTERS: &[&[Importer]] = &[
     pad::IMPORTERS,
     pool::IMPORTERS,
     quant::IMPORTERS,
+    recurrent::IMPORTERS,
     reduce::IMPORTERS,
     resize::IMPORTERS,
     scan::IMPORTERS,

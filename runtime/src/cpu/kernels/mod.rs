@@ -7,6 +7,7 @@
 //! Contractions can hand their result to the caller in blocks instead ([`Stage`]).
 
 pub mod attention;
+mod cell;
 pub mod conv;
 pub mod gather_matmul;
 mod gemm;
@@ -15,6 +16,7 @@ pub mod norm;
 mod panel;
 pub mod pool;
 pub mod probe;
+pub mod recurrent;
 mod scores;
 mod simd;
 pub mod softmax;
@@ -35,6 +37,7 @@ pub use gather_matmul::{GatherMatMulArgs, Stack, gather_matmul};
 pub use matmul::{BatchDim, MATMUL_SCRATCH, MatB, MatMulArgs, matmul, matmul_staged};
 pub use norm::{NormArgs, layer_norm};
 pub use pool::{PoolArgs, pool};
+pub use recurrent::{Lines, RecurrentArgs, RecurrentOperands, Weights, recurrent};
 pub use softmax::{SoftmaxArgs, softmax};
 pub use sparse::{SPARSE_SCRATCH, SparseB};
 pub use stage::{Block, STAGE, Stage};

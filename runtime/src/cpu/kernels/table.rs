@@ -3,6 +3,7 @@
 //! Names are `<element>_<kernel>[_<rows>x<columns>]__<isa>`.
 
 use super::KernelError;
+use super::cell::{CellRow, CurveRow, cell_row, curve_row};
 use super::norm::{NormRow, norm_row};
 use super::panel::{TurnedPanel, turned_panel};
 use super::pool::{PoolPixel, pool_pixel};
@@ -43,6 +44,10 @@ pub enum KernelFn {
     WinogradInput(unsafe fn(&WinogradInput)),
     /// The transform of the sums back to pixels.
     WinogradOutput(unsafe fn(&WinogradOutput)),
+    /// A function applied to elements in place.
+    Curve(unsafe fn(&CurveRow)),
+    /// A row of a recurrent layer at one step.
+    Cell(unsafe fn(&CellRow<'_>)),
 }
 
 /// Tiles of up to `tiles.len()` rows.
@@ -154,6 +159,13 @@ macro_rules! single {
     };
 }
 
+/// A row whose body is plain loops: name, instruction set, kind, argument type, body.
+macro_rules! looped {
+    ($name:literal, $isa:ident, $kind:ident, $args:ty, $body:ident) => {
+        KernelRow { name: $name, isa: Isa::$isa, function: KernelFn::$kind(instance!($isa, $args, $body)) }
+    };
+}
+
 /// All kernels compiled in. Where an instruction set has several rows of one kind of GEMM, the one with fewer rows a tile
 /// serves matrices that are not higher than it.
 pub static KERNELS: &[KernelRow] = &[
@@ -169,6 +181,8 @@ pub static KERNELS: &[KernelRow] = &[
     single!("f32_turn__scalar", Scalar, Turn, TurnedPanel, turned_panel),
     single!("f32_winograd_input__scalar", Scalar, WinogradInput, WinogradInput, winograd_input),
     single!("f32_winograd_output__scalar", Scalar, WinogradOutput, WinogradOutput, winograd_output),
+    looped!("f32_curve__scalar", Scalar, Curve, CurveRow, curve_row),
+    looped!("f32_cell__scalar", Scalar, Cell, CellRow<'_>, cell_row),
     #[cfg(target_arch = "x86_64")]
     gemm!("f32_gemm_6x16__avx2", Avx2, [1 2 3 4 5 6] x 2),
     #[cfg(target_arch = "x86_64")]
@@ -199,6 +213,9 @@ pub static KERNELS: &[KernelRow] = &[
     single!("f32_winograd_input__avx2", Avx2, WinogradInput, WinogradInput, winograd_input),
     #[cfg(target_arch = "x86_64")]
     single!("f32_winograd_output__avx2", Avx2, WinogradOutput, WinogradOutput, winograd_output),
+    looped!("f32_curve__avx2", Avx2, Curve, CurveRow, curve_row),
+    #[cfg(target_arch = "x86_64")]
+    looped!("f32_cell__avx2", Avx2, Cell, CellRow<'_>, cell_row),
     #[cfg(target_arch = "x86_64")]
     gemm!("f32_gemm_14x32__avx512", Avx512, [1 2 3 4 5 6 7 8 9 10 11 12 13 14] x 2),
     #[cfg(target_arch = "x86_64")]
@@ -225,6 +242,9 @@ pub static KERNELS: &[KernelRow] = &[
     single!("f32_winograd_input__avx512", Avx512, WinogradInput, WinogradInput, winograd_input),
     #[cfg(target_arch = "x86_64")]
     single!("f32_winograd_output__avx512", Avx512, WinogradOutput, WinogradOutput, winograd_output),
+    looped!("f32_curve__avx512", Avx512, Curve, CurveRow, curve_row),
+    #[cfg(target_arch = "x86_64")]
+    looped!("f32_cell__avx512", Avx512, Cell, CellRow<'_>, cell_row),
 ];
 
 /// The kernels of one instruction set that this machine supports.
@@ -249,6 +269,8 @@ pub struct Kernels {
     pub(crate) turn: unsafe fn(&TurnedPanel),
     pub(crate) winograd_input: unsafe fn(&WinogradInput),
     pub(crate) winograd_output: unsafe fn(&WinogradOutput),
+    pub(crate) curve: unsafe fn(&CurveRow),
+    pub(crate) cell: unsafe fn(&CellRow<'_>),
 }
 
 impl Kernels {
@@ -290,6 +312,8 @@ impl Kernels {
             turn: the!(Turn),
             winograd_input: the!(WinogradInput),
             winograd_output: the!(WinogradOutput),
+            curve: the!(Curve),
+            cell: the!(Cell),
         })
     }
 
@@ -336,6 +360,8 @@ mod tests {
                 KernelFn::Turn(_) => assert_eq!(head, "f32_turn"),
                 KernelFn::WinogradInput(_) => assert_eq!(head, "f32_winograd_input"),
                 KernelFn::WinogradOutput(_) => assert_eq!(head, "f32_winograd_output"),
+                KernelFn::Curve(_) => assert_eq!(head, "f32_curve"),
+                KernelFn::Cell(_) => assert_eq!(head, "f32_cell"),
             }
         }
     }
