@@ -134,6 +134,7 @@ fn convolution(
         groups,
         x: Pixels::dense([size + kernel - 1; 2], channels),
         out: Pixels::dense([size; 2], channels),
+        limits: None,
     };
     let foot = args.footprint()?;
     let x = Aligned::new(foot.x.len());
