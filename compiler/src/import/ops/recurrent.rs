@@ -3,6 +3,7 @@
 use super::super::codes;
 use super::super::cx::{Cx, Outs, Res, float, int};
 use super::super::node::{Importer, NodeCx, row};
+use Parameter::{Absent, Or, Required};
 use autoglm_ir::ops::recurrent::{Cell, FUNCTION_ATTRS};
 use autoglm_ir::{Attr, Dim, ValueId};
 
@@ -30,8 +31,6 @@ enum Parameter {
     /// A value must be given.
     Required,
 }
-
-use Parameter::{Absent, Or, Required};
 
 const fn function(onnx: &'static str, name: &'static str, alpha: Parameter, beta: Parameter) -> Function {
     Function { onnx, name, alpha, beta }
