@@ -238,7 +238,7 @@ impl Compression<'_> {
     }
 
     /// The cheapest graph that keeps the gates: the best of those that both kinds of alternatives together and each of them alone
-    /// allow, so that another kind never makes the result worse.
+    /// allow, so that another kind never makes the result worse, and of those that are ordered to be fast where it is to be small.
     fn choose(&self) -> Result<Chosen, String> {
         let kinds: Vec<Kind> =
             [(self.accuracy.low_rank, Kind::LowRank), (self.accuracy.sparse, Kind::Sparse)]
@@ -254,21 +254,29 @@ impl Compression<'_> {
             rounds: Vec::new(),
         };
         let alone = kinds.iter().map(|kind| vec![*kind]).filter(|alone| *alone != kinds);
-        for kinds in std::iter::once(kinds.clone()).chain(alone) {
-            self.bisect(&kinds, (&mut exact, &taps), &mut chosen)?;
+        let all: Vec<Vec<Kind>> = std::iter::once(kinds.clone()).chain(alone).collect();
+        // What is looked for among fast graphs may be smaller than what is found among small ones.
+        let objectives = match self.accuracy.objective {
+            Objective::Latency => &[Objective::Latency][..],
+            Objective::Bytes => &[Objective::Bytes, Objective::Latency],
+        };
+        for objective in objectives {
+            for kinds in &all {
+                let frontier = self.search.frontier(*objective, kinds)?;
+                self.bisect((kinds, &frontier), (&mut exact, &taps), &mut chosen)?;
+            }
         }
         Ok(chosen)
     }
 
-    /// Looks for the cheapest graph with alternatives of these kinds that keeps the gates, and takes it if it is cheaper than what
-    /// was chosen before. The graphs are in the order of their errors: with wider gates a bisection ends no earlier.
+    /// Looks for the cheapest graph of a frontier that keeps the gates, and takes it if it is cheaper than what was chosen before.
+    /// The graphs, with alternatives of these kinds, are in the order of their errors: with wider gates a bisection ends no earlier.
     fn bisect(
         &self,
-        kinds: &[Kind],
+        (kinds, frontier): (&[Kind], &[Picked]),
         (exact, taps): (&mut Runner, &[Tap]),
         chosen: &mut Chosen,
     ) -> Result<(), String> {
-        let frontier = self.search.frontier(self.accuracy.objective, kinds)?;
         let gates = self.accuracy.gates.tightened(MARGIN);
         // Graphs below `low` hold as far as is known, those from `high` on do not.
         let (mut low, mut high) = (0, frontier.len());
