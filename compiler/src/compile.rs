@@ -201,15 +201,21 @@ fn compress(
     observer: Observer<'_>,
 ) -> Result<(Graph, passes::egraph::Explanation, AccuracyReport), Vec<Diagnostic>> {
     let canonical = run_passes(&[&passes::CANONICALISE], graph, options, clock, observer, &mut None)?;
-    let (graph, said, report) = accuracy::optimise(&canonical, &options.passes, wanted)
-        .map_err(|e| vec![Diagnostic::error(codes::CALIBRATION, Class::Invalid, e)])?;
-    let found = autoglm_ir::verify::verify(&graph);
-    if let Some(first) = found.first() {
-        return Err(vec![bug(format!("the search gave an invalid graph: {first}"))]);
-    }
-    clock.lap("compress", Some((canonical.nodes.len(), graph.nodes.len())));
-    observer("compress", &graph);
-    clock.skip();
+    let fail = |e| vec![Diagnostic::error(codes::CALIBRATION, Class::Invalid, e)];
+    let mut show = |phase, before: &Graph, after: &Graph| {
+        if let Some(first) = autoglm_ir::verify::verify(after).first() {
+            return Err(vec![bug(format!("`{phase}` gave an invalid graph: {first}"))]);
+        }
+        clock.lap(phase, Some((before.nodes.len(), after.nodes.len())));
+        observer(phase, after);
+        clock.skip();
+        Ok(())
+    };
+    let ordered = accuracy::ordered(&canonical, &options.passes, wanted).map_err(fail)?;
+    show("permute", &canonical, &ordered.graph)?;
+    let (graph, said, report) =
+        accuracy::optimise(&canonical, &ordered, &options.passes, wanted).map_err(fail)?;
+    show("compress", &ordered.graph, &graph)?;
     let graph = run_passes(passes::after_search(), graph, options, clock, observer, &mut None)?;
     Ok((graph, said, report))
 }

@@ -10,7 +10,7 @@ use autoglm_ir::{Attr, Attrs, Const, ConstData, ConstId, Dim, OpId, Tensor, Valu
 use std::collections::BTreeSet;
 
 /// Up to this many elements in and out, a node over constants is computed at once.
-const EAGER_ELEMS_MAX: usize = 4096;
+pub(crate) const EAGER_ELEMS_MAX: usize = 4096;
 
 /// The results of a node that is known at compile time.
 pub(crate) fn fold(

@@ -5,6 +5,7 @@
 
 mod baseline;
 mod canonicalise;
+pub mod channels;
 pub mod egraph;
 mod emitter;
 mod fold;

@@ -101,6 +101,8 @@ pub struct CompressedLayer {
     pub none: Option<String>,
     /// Predicted nanoseconds of the exact layer.
     pub latency_ns: f64,
+    /// Whether the channels that it reads are in another order than in the model.
+    pub permuted: bool,
     /// What there was.
     pub alternatives: Vec<Alternative>,
     /// Mean squared error in the chosen graph, in units of the variance.

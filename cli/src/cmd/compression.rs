@@ -116,6 +116,7 @@ fn nanoseconds(ns: f64) -> Duration {
 fn layers(it: &Compression, times: Option<&Times>) -> String {
     let columns = [
         "layer",
+        "channels",
         "chosen",
         ">bytes",
         ">predicted",
@@ -145,6 +146,7 @@ fn layers(it: &Compression, times: Option<&Times>) -> String {
         };
         table.row([
             layer.name.as_str(),
+            if layer.permuted { "permuted" } else { "" },
             chosen.map_or("exact", |a| a.name.as_str()),
             &bytes,
             &predicted,
@@ -200,6 +202,7 @@ fn as_json(it: &Compression, times: Option<&Times>) -> Value {
             let alternatives: Vec<Value> = l.alternatives.iter().map(alternative).collect();
             json!({
                 "name": l.name, "mse": l.mse, "cosine": l.cosine, "none": l.none, "alternatives": alternatives,
+                "permuted": l.permuted,
                 "latency_ns": l.latency_ns,
                 "measured_ns": times.and_then(|times| times.layers.get(&l.name)).copied().map(pair),
                 "held_out": l.held_out.map(|(mse, cosine)| json!({ "mse": mse, "cosine": cosine })),

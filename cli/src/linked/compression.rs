@@ -100,6 +100,7 @@ pub(super) fn compression(it: &AccuracyReport) -> Compression {
         name: l.name.clone(),
         none: l.none.clone(),
         latency_ns: l.latency,
+        permuted: l.permuted,
         alternatives: l.offers.iter().map(alternative).collect(),
         mse: l.measured.mse,
         cosine: l.measured.cosine,

@@ -151,10 +151,35 @@ pub(crate) fn kinds(_: &str) {
     assert!(of(&sparse, "low-rank") == 0 && of(&sparse, "sparse") > 0);
     let low_rank = kinds(&["--sparsity", "off"]);
     assert!(of(&low_rank, "low-rank") > 0 && of(&low_rank, "sparse") == 0);
+    permuted_channels();
     // Layers that are kept have nothing to choose from.
     let kept = compress(&engine, &["--keep", "fc*", "--keep", "norm2"]);
     assert!(chosen(&kept).iter().all(|(layer, _)| !layer.starts_with("fc") && layer != "norm2"));
     assert!(kept["compression"]["layers"].to_string().contains("kept by the pattern"));
+}
+
+/// Where weights may be pruned the channels between layers are in another order, and the report says so.
+fn permuted_channels() {
+    let folder = Folder::new("options-permuted");
+    let engine = folder.path("e");
+    let permuted = |more: &[&str]| -> Vec<String> {
+        let it = compress(&engine, more);
+        let layers = it["compression"]["layers"].as_array().unwrap().clone();
+        let layers = layers.iter().filter(|layer| layer["permuted"].as_bool().unwrap());
+        layers.map(|layer| layer["name"].as_str().unwrap().to_owned()).collect()
+    };
+    // The first layer reads the picture, the first behind the images a flat row, and the last is too small.
+    let prunable = permuted(&["--low-rank", "off"]);
+    assert!(!prunable.is_empty() && prunable.iter().all(|name| ["norm2", "norm3", "fc2"].contains(&&**name)));
+    assert!(permuted(&["--sparsity", "off"]).is_empty());
+    let (digits, calib) = (testdata("digits/digits.onnx"), testdata("digits/calib"));
+    let line = ["compile", &digits, "-o", &engine, "--accuracy", GATES, "--calib", &calib];
+    let with = |more: &[&str]| ok(&[&line[..], more].concat());
+    assert!(with(&["--sparsity", "2:4"]).contains("permuted"));
+    let ir = |phase: &str| with(&["--emit", &format!("ir={phase}")]);
+    assert!(ir("canonicalise") != ir("permute") && ir("permute").contains("conv"));
+    let ir = |phase: &str| with(&["--sparsity", "off", "--emit", &format!("ir={phase}")]);
+    assert_eq!(ir("canonicalise"), ir("permute"));
 }
 
 pub(crate) fn objective(_: &str) {

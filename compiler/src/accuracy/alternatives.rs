@@ -19,9 +19,9 @@ const WORTH: f64 = 0.8;
 /// Ranks are multiples of the width of a packed panel's half, which AVX2 computes at a time.
 const RANK_STEP: usize = 16;
 /// Weights of fewer elements are not worth the steps.
-const ELEMENTS_MIN: usize = 2048;
+pub(super) const ELEMENTS_MIN: usize = 2048;
 /// An alternative that errs more than this share of the variance of a layer's results is of no use to any gate.
-const ERROR_MAX: f64 = 0.3;
+pub(super) const ERROR_MAX: f64 = 0.3;
 
 /// What was offered for a layer.
 pub(super) struct Offered {
@@ -53,6 +53,7 @@ impl Offered {
         LayerReport {
             name: layer.name.clone(),
             none: self.none.clone(),
+            permuted: false,
             latency,
             offers: self.offers.iter().map(offer).collect(),
             measured,

@@ -40,15 +40,12 @@ impl Calibrated {
         let (k, n) = (weight.k, weight.n);
         let matrix = Mat::from_fn(k, n, |i, j| f64::from(weight.data[i * n + j]));
         let (fit, held) = split(rows);
-        let mean: Vec<f64> = (0..k)
-            .map(|i| fit.iter().map(|row| f64::from(row[i])).sum::<f64>() / fit.len().max(1) as f64)
-            .collect();
+        let mean = mean(&fit, k);
         let centred = Mat::from_fn(fit.len(), k, |row, i| f64::from(fit[row][i]) - mean[i]);
         let mut moments = centred.transpose() * &centred;
         let scale = 1.0 / fit.len().max(1) as f64;
         let trace: f64 = (0..k).map(|i| moments[(i, i)]).sum::<f64>() * scale;
-        // Without rows every direction counts the same.
-        let damping = if trace > 0.0 { DAMPING * trace / k as f64 } else { 1.0 };
+        let damping = damping(trace, k);
         for j in 0..k {
             for i in 0..k {
                 moments[(i, j)] = moments[(i, j)] * scale + if i == j { damping } else { 0.0 };
@@ -61,6 +58,21 @@ impl Calibrated {
         }
         let variance = variance(results.as_ref());
         Calibrated { weight: matrix, mean, moments, test, results, variance }
+    }
+
+    /// The same layer with row `rows[i]` at place i, and if wanted its results in another order too.
+    pub(super) fn reordered(&self, rows: &[usize], columns: Option<&[usize]>) -> Calibrated {
+        let (k, n) = (self.weight.nrows(), self.weight.ncols());
+        let column = |j: usize| columns.map_or(j, |columns| columns[j]);
+        let samples = self.test.nrows();
+        Calibrated {
+            weight: Mat::from_fn(k, n, |i, j| self.weight[(rows[i], column(j))]),
+            mean: rows.iter().map(|row| self.mean[*row]).collect(),
+            moments: Mat::from_fn(k, k, |i, j| self.moments[(rows[i], rows[j])]),
+            test: Mat::from_fn(samples, k, |s, i| self.test[(s, rows[i])]),
+            results: Mat::from_fn(samples, n, |s, j| self.results[(s, column(j))]),
+            variance: self.variance,
+        }
     }
 
     /// How far another weight is, with the shift of the bias that keeps the mean.
@@ -92,6 +104,29 @@ impl Calibrated {
         };
         (0..difference.ncols()).map(of).collect()
     }
+}
+
+/// Variance of each element of the rows that alternatives are made for, damped as the moments are.
+pub(super) fn variances(rows: &Rows) -> Vec<f64> {
+    let (fit, _) = split(rows);
+    let mut squares = vec![0.0; rows.k];
+    let mean = mean(&fit, rows.k);
+    for row in &fit {
+        squares.iter_mut().zip(*row).zip(&mean).for_each(|((sum, x), m)| *sum += (f64::from(*x) - m).powi(2));
+    }
+    let scale = 1.0 / fit.len().max(1) as f64;
+    let damping = damping(squares.iter().sum::<f64>() * scale, rows.k);
+    squares.into_iter().map(|sum| sum * scale + damping).collect()
+}
+
+fn mean(rows: &[&[f32]], k: usize) -> Vec<f64> {
+    let of = |i: usize| rows.iter().map(|row| f64::from(row[i])).sum::<f64>();
+    (0..k).map(|i| of(i) / rows.len().max(1) as f64).collect()
+}
+
+/// What is added to the moments of k elements of this trace. Without rows every direction counts the same.
+fn damping(trace: f64, k: usize) -> f64 {
+    if trace > 0.0 { DAMPING * trace / k as f64 } else { 1.0 }
 }
 
 /// The rows that alternatives are made for, and those that tell how they do.

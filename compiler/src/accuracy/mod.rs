@@ -9,28 +9,34 @@
 //! 6. What was taken is measured once more on data that had no part in this, if there are such.
 
 mod alternatives;
+mod calibrate;
+mod channels;
 mod gates;
 mod layer;
 mod low_rank;
 mod matrix;
 mod measure;
+mod order;
 mod prune;
 mod report;
 mod run;
 
 pub use gates::{Gates, Measured};
-use layer::HELD_BACK;
 pub use layer::LayerError;
 pub use report::{AccuracyReport, HeldOut, LayerReport, Offer, Round};
 
+pub(crate) use channels::ordered;
+
 use alternatives::Offered;
-use autoglm_ir::{Graph, Tensor, interp};
+use autoglm_ir::{Const, ConstData, ConstId, Graph, Tensor, interp};
 use autoglm_passes as passes;
+use autoglm_passes::channels::Permuted;
 use autoglm_passes::egraph::{Kind, Layer, Objective, Picked, Search, Started, Tap};
-use matrix::{Matrix, Rows, Window, floats};
+use calibrate::Reads;
+use matrix::{Matrix, Rows, floats};
 use measure::{Measurement, compare};
 use run::Runner;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The inputs of one run, by name.
 pub type Sample = BTreeMap<String, Tensor>;
@@ -54,8 +60,6 @@ pub struct Accuracy {
     pub objective: Objective,
 }
 
-/// Rows that are drawn for a layer, over all samples.
-const ROWS: usize = 2048;
 /// Share of the allowed error that calibration may use: other data errs more.
 const MARGIN: f64 = 0.75;
 /// Graphs of an order that are measured at most.
@@ -64,36 +68,44 @@ const ROUNDS: usize = 10;
 const WEIGHED_MAX: usize = 64;
 const WEIGHING_SAMPLES: usize = 2;
 
-/// The optimised graph of a canonical graph, with alternatives within the gates, what the optimiser did, and a report.
+/// The optimised graph of a canonical graph in order, with alternatives within the gates, what the optimiser did, and a report.
 ///
 /// # Errors
 /// Samples that do not fit the model, or a bug.
 pub(crate) fn optimise(
     graph: &Graph,
+    ordered: &Permuted,
     options: &passes::Options,
     accuracy: &Accuracy,
 ) -> Result<(Graph, passes::egraph::Explanation, AccuracyReport), String> {
     let symbols = symbols(graph, accuracy)?;
     let compact = options.compact || accuracy.objective == Objective::Bytes;
     let options = &passes::Options { compact, ..options.clone() };
-    let search = match Search::start(graph, options, &symbols)? {
+    let search = match Search::start(&ordered.graph, options, &symbols)? {
         Started::Left(said) => {
             let reason = said.skipped.clone().unwrap_or_default();
             return Ok((graph.clone(), said, AccuracyReport::left(accuracy.gates, reason)));
         }
         Started::Search(search) => *search,
     };
-    let mut it = Compression { options, accuracy, outputs: graph.outputs.len(), search, layers: Vec::new() };
+    let outputs = graph.outputs.len();
+    let mut it =
+        Compression { options, accuracy, outputs, search, layers: Vec::new(), ordered: &ordered.weights };
     it.calibrate()?;
     it.weigh()?;
     let picked = it.choose()?;
-    let graph = match &picked.pick {
-        Some(pick) => it.search.graph(pick)?,
-        None => it.search.exact()?,
-    };
     let held_out = it.held_out(&picked)?;
     let report = it.report(&picked, held_out)?;
-    Ok((graph, it.search.explanation().clone(), report))
+    let said = it.search.explanation().clone();
+    match &picked.pick {
+        Some(pick) => Ok((it.search.graph(pick)?, said, report)),
+        None if ordered.weights.is_empty() => Ok((it.search.exact()?, said, report)),
+        // The exact engine of a model is one.
+        None => match Search::start(graph, options, &symbols)? {
+            Started::Search(search) => Ok((search.exact()?, search.explanation().clone(), report)),
+            Started::Left(said) => Ok((graph.clone(), said, report)),
+        },
+    }
 }
 
 /// The values of the model's symbols in the first sample.
@@ -117,6 +129,8 @@ struct Compression<'a> {
     search: Search<'a>,
     /// What was offered for each layer, or why nothing was.
     layers: Vec<Offered>,
+    /// Weights of layers that read channels in another order than the model has.
+    ordered: &'a BTreeSet<ConstId>,
 }
 
 /// What was chosen.
@@ -134,23 +148,13 @@ impl Compression<'_> {
         let taps: Vec<Tap> = (0..count).map(Tap::Input).collect();
         let exact = self.search.tapped(None, &taps)?;
         let weights = self.search.exact()?;
-        let mut rows = vec![Rows::default(); count];
-        let mut runner = Runner::new(exact, self.options)?;
-        let most = ROWS.div_ceil(self.accuracy.samples.len());
-        for (i, sample) in self.accuracy.samples.iter().enumerate() {
-            let outputs = runner.run(sample).map_err(|e| format!("calibration sample {i}: {e}"))?;
-            for (layer, x) in outputs[self.outputs..].iter().enumerate() {
-                let rows = &mut rows[layer];
-                if self.held_back(i) {
-                    let mut held_back = Rows::default();
-                    self.draw(&weights, layer, x, most, &mut held_back);
-                    rows.held_back.append(&mut held_back.data);
-                } else {
-                    self.draw(&weights, layer, x, most, rows);
-                }
-            }
-        }
-        drop(runner);
+        let reads = |layer: &Layer| Reads {
+            conv: layer.conv,
+            attrs: layer.attrs().clone(),
+            shape: weights.consts[layer.weight.0 as usize].ty.concrete(),
+        };
+        let reads: Vec<Reads> = self.search.layers().iter().map(reads).collect();
+        let rows = calibrate::rows(exact, &reads, self.options, &self.accuracy.samples)?;
         for (layer, rows) in rows.into_iter().enumerate() {
             let offered = self.offer(&weights, layer, &rows)?;
             self.layers.push(offered);
@@ -158,20 +162,9 @@ impl Compression<'_> {
         Ok(())
     }
 
-    /// Whether alternatives are not made for this sample, so that it tells how they do on others.
+    /// Whether alternatives are not made for this sample.
     fn held_back(&self, sample: usize) -> bool {
-        self.accuracy.samples.len() >= HELD_BACK && sample % HELD_BACK == HELD_BACK - 1
-    }
-
-    fn draw(&self, graph: &Graph, layer: usize, x: &Tensor, most: usize, rows: &mut Rows) {
-        let layer = &self.search.layers()[layer];
-        let Some(values) = floats(x) else { return };
-        let Some(shape) = graph.consts[layer.weight.0 as usize].ty.concrete() else { return };
-        if !layer.conv {
-            rows.add_rows(shape[0], &values, most);
-        } else if let Some(window) = Window::of(layer.attrs(), &shape[2..]) {
-            rows.add_patches(&values, &x.shape, &window, most);
-        }
+        calibrate::held_back(self.accuracy.samples.len(), sample)
     }
 
     /// Offers alternatives for a layer.
@@ -240,7 +233,7 @@ impl Compression<'_> {
     }
 
     /// The cheapest graph that keeps the gates: the best of those that both kinds of alternatives together and each of them alone
-    /// allow, so that another kind never makes the result worse.
+    /// allow, so that another kind never makes the result worse, and of those that are ordered to be fast where it is to be small.
     fn choose(&self) -> Result<Chosen, String> {
         let kinds: Vec<Kind> =
             [(self.accuracy.low_rank, Kind::LowRank), (self.accuracy.sparse, Kind::Sparse)]
@@ -256,21 +249,29 @@ impl Compression<'_> {
             rounds: Vec::new(),
         };
         let alone = kinds.iter().map(|kind| vec![*kind]).filter(|alone| *alone != kinds);
-        for kinds in std::iter::once(kinds.clone()).chain(alone) {
-            self.bisect(&kinds, (&mut exact, &taps), &mut chosen)?;
+        let all: Vec<Vec<Kind>> = std::iter::once(kinds.clone()).chain(alone).collect();
+        // What is looked for among fast graphs may be smaller than what is found among small ones.
+        let objectives = match self.accuracy.objective {
+            Objective::Latency => &[Objective::Latency][..],
+            Objective::Bytes => &[Objective::Bytes, Objective::Latency],
+        };
+        for objective in objectives {
+            for kinds in &all {
+                let frontier = self.search.frontier(*objective, kinds)?;
+                self.bisect((kinds, &frontier), (&mut exact, &taps), &mut chosen)?;
+            }
         }
         Ok(chosen)
     }
 
-    /// Looks for the cheapest graph with alternatives of these kinds that keeps the gates, and takes it if it is cheaper than what
-    /// was chosen before. The graphs are in the order of their errors: with wider gates a bisection ends no earlier.
+    /// Looks for the cheapest graph of a frontier that keeps the gates, and takes it if it is cheaper than what was chosen before.
+    /// The graphs, with alternatives of these kinds, are in the order of their errors: with wider gates a bisection ends no earlier.
     fn bisect(
         &self,
-        kinds: &[Kind],
+        (kinds, frontier): (&[Kind], &[Picked]),
         (exact, taps): (&mut Runner, &[Tap]),
         chosen: &mut Chosen,
     ) -> Result<(), String> {
-        let frontier = self.search.frontier(self.accuracy.objective, kinds)?;
         let gates = self.accuracy.gates.tightened(MARGIN);
         // Graphs below `low` hold as far as is known, those from `high` on do not.
         let (mut low, mut high) = (0, frontier.len());
@@ -340,14 +341,38 @@ impl Compression<'_> {
         (0..self.search.layers().len()).map(Tap::Output).collect()
     }
 
+    /// Whether a weight is one of those whose rows are in another order, or made from one: of several products, say.
+    fn is_permuted(&self, consts: &[Const], weight: ConstId) -> bool {
+        let (mut stack, mut seen) = (vec![weight], BTreeSet::new());
+        while let Some(id) = stack.pop() {
+            if self.ordered.contains(&id) {
+                return true;
+            }
+            if seen.insert(id)
+                && let Some(ConstData::Recipe { args, .. }) = consts.get(id.0 as usize).map(|c| &c.data)
+            {
+                stack.extend(args);
+            }
+        }
+        false
+    }
+
     fn report(&self, chosen: &Chosen, held_out: Option<Measurement>) -> Result<AccuracyReport, String> {
         let gates = self.accuracy.gates;
-        let exact = self.search.exact_pick()?;
+        let (exact, weights) = (self.search.exact_pick()?, self.search.exact()?.consts);
         let pick = chosen.pick.as_ref().unwrap_or(&exact);
         let (estimates, latencies) = (self.search.estimates()?, self.search.layer_latencies()?);
         let layer = |(i, (layer, offered)): (usize, (&Layer, &Offered))| {
             let held_out = held_out.as_ref().map(|it| it.layers[i]);
-            offered.report((layer, latencies[i]), pick, &estimates, chosen.measurement.layers[i], held_out)
+            let mut report = offered.report(
+                (layer, latencies[i]),
+                pick,
+                &estimates,
+                chosen.measurement.layers[i],
+                held_out,
+            );
+            report.permuted = chosen.pick.is_some() && self.is_permuted(&weights, layer.weight);
+            report
         };
         Ok(AccuracyReport {
             gates,

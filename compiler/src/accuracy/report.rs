@@ -107,6 +107,8 @@ pub struct LayerReport {
     pub none: Option<String>,
     /// Predicted nanoseconds of the exact layer.
     pub latency: f64,
+    /// Whether the channels that it reads are in another order than in the model, for what pruning loses.
+    pub permuted: bool,
     /// What there was to choose from.
     pub offers: Vec<Offer>,
     /// How far its results are from the exact ones in the chosen graph, errors of the layers before it included.

@@ -225,7 +225,9 @@ impl Facts {
                     "mul" => bounds.product(),
                     "add" | "sub" => bounds.sum(),
                     "concat" => bounds.fold(0.0, f64::max),
-                    "reshape" | "transpose" | "expand" | "slice" => bounds.next().unwrap_or(f64::INFINITY),
+                    "reshape" | "transpose" | "expand" | "slice" | "gather" => {
+                        bounds.next().unwrap_or(f64::INFINITY)
+                    }
                     _ => f64::INFINITY,
                 };
             }
