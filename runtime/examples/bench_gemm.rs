@@ -1,4 +1,5 @@
-//! Speed of the f32 kernels on one thread, in GFLOP/s and as a fraction of the measured peak of multiply-add.
+//! Speed of the f32 kernels on one thread, in GFLOP/s and as a fraction of the measured peak of multiply-add:
+//! `bench_gemm [gemm|gemv|conv|depthwise]`.
 #![allow(clippy::print_stdout, reason = "the table is this program's result")]
 
 use autoglm_runtime::cpu::kernels::{
@@ -114,25 +115,29 @@ fn gemm(kernels: &Kernels, m: usize, n: usize, k: usize, packed: bool) -> Result
     })
 }
 
-/// A convolution that keeps the size, the padding being part of the input.
-fn convolution(
-    kernels: &Kernels,
+/// A square convolution that keeps the channels; the padding is part of the input.
+struct Windows {
+    /// Pixels of a line of the result.
     size: usize,
     channels: usize,
     kernel: usize,
+    stride: usize,
     groups: usize,
-    winograd: bool,
-) -> Result<f64, KernelError> {
+}
+
+fn convolution(kernels: &Kernels, problem: &Windows, winograd: bool) -> Result<f64, KernelError> {
+    let Windows { size, channels, kernel, stride, groups } = *problem;
+    let in_size = [(size - 1) * stride + kernel; 2];
     let args = ConvArgs {
         batch: 1,
-        in_size: [size + kernel - 1; 2],
+        in_size,
         channels,
         m: channels,
         kernel: [kernel; 2],
-        stride: [1, 1],
+        stride: [stride; 2],
         dilation: [1, 1],
         groups,
-        x: Pixels::dense([size + kernel - 1; 2], channels),
+        x: Pixels::dense(in_size, channels),
         out: Pixels::dense([size; 2], channels),
         limits: None,
     };
@@ -155,6 +160,8 @@ fn convolution(
 }
 
 fn main() -> Result<(), KernelError> {
+    let only = std::env::args().nth(1);
+    let wants = |kind: &str| only.as_deref().is_none_or(|only| only == kind);
     for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
         let kernels = Kernels::new(isa)?;
         let peak = peak(isa);
@@ -167,7 +174,7 @@ fn main() -> Result<(), KernelError> {
                 speed / peak * 100.0
             );
         };
-        for (m, n, k) in [
+        let gemms = [
             (128, 768, 768),
             (128, 3072, 768),
             (128, 768, 3072),
@@ -176,26 +183,40 @@ fn main() -> Result<(), KernelError> {
             (49, 2048, 512),
             (512, 512, 512),
             (128, 128, 64),
-        ] {
+            (12544, 96, 16),
+            (3136, 144, 24),
+            (784, 192, 32),
+            (3136, 24, 144),
+        ];
+        for (m, n, k) in gemms.into_iter().filter(|_| wants("gemm")) {
             report(&format!("gemm {m}x{n}x{k}"), m * n * k, gemm(&kernels, m, n, k, true)?);
         }
-        for (m, n, k) in [(128, 768, 768), (128, 128, 64)] {
+        for (m, n, k) in [(128, 768, 768), (128, 128, 64)].into_iter().filter(|_| wants("gemm")) {
             report(&format!("gemm {m}x{n}x{k}, B not packed"), m * n * k, gemm(&kernels, m, n, k, false)?);
         }
-        for (m, n, k) in [(1, 1000, 2048), (1, 4096, 4096), (3, 1000, 2048)] {
+        let gemvs = [(1, 1000, 2048), (1, 4096, 4096), (3, 1000, 2048)];
+        for (m, n, k) in gemvs.into_iter().filter(|_| wants("gemv")) {
             let seconds = gemm(&kernels, m, n, k, true)?;
             report(&format!("gemv {m}x{n}x{k}"), m * n * k, seconds);
             println!("  {:32} {:9.1} GB/s of B", "", (n * k * 4) as f64 / seconds * 1e-9);
         }
-        for (size, c) in [(256, 32), (56, 64), (28, 128), (14, 256), (7, 512), (55, 16), (27, 32), (13, 64)] {
+        let convs = [(256, 32), (56, 64), (28, 128), (14, 256), (7, 512), (55, 16), (27, 32), (13, 64)];
+        for (size, c) in convs.into_iter().filter(|_| wants("conv")) {
             for (how, winograd) in [("", false), (", Winograd", true)] {
-                let seconds = convolution(&kernels, size, c, 3, 1, winograd)?;
+                let seconds = convolution(
+                    &kernels,
+                    &Windows { size, channels: c, kernel: 3, stride: 1, groups: 1 },
+                    winograd,
+                )?;
                 report(&format!("conv 3x3 {size}x{size}x{c}{how}"), size * size * c * c * 9, seconds);
             }
         }
-        for (size, c) in [(112, 32), (28, 192), (7, 960)] {
-            let seconds = convolution(&kernels, size, c, 3, c, false)?;
-            report(&format!("depthwise 3x3 {size}x{size}x{c}"), size * size * c * 9, seconds);
+        let windows = [(112, 32, 3, 1), (56, 96, 3, 2), (56, 144, 3, 1), (28, 192, 3, 1), (14, 384, 3, 1)];
+        let windows = windows.into_iter().chain([(7, 960, 3, 1), (28, 40, 5, 1), (14, 240, 5, 2)]);
+        for (size, c, kernel, stride) in windows.filter(|_| wants("depthwise")) {
+            let problem = Windows { size, channels: c, kernel, stride, groups: c };
+            let name = format!("depthwise {kernel}x{kernel}/{stride} {size}x{size}x{c}");
+            report(&name, size * size * c * kernel * kernel, convolution(&kernels, &problem, false)?);
         }
     }
     Ok(())

@@ -141,6 +141,27 @@ fn depthwise() {
     }
 }
 
+#[test]
+fn depthwise_windows_of_all_kinds() {
+    let c = 11;
+    let args = ConvArgs { groups: c, channels: c, m: c, ..BASE };
+    for kernel in [[1, 1], [3, 3], [5, 5], [1, 3], [3, 1], [4, 3], [2, 5], [3, 4]] {
+        for (stride, dilation) in
+            [([1, 1], [1, 1]), ([2, 2], [1, 1]), ([1, 2], [2, 1]), ([3, 3], [1, 1]), ([2, 2], [2, 2])]
+        {
+            for in_size in [[9, 29], [9, 10], [10, 9]] {
+                check(&ConvArgs { kernel, stride, dilation, in_size, ..args }, true);
+            }
+        }
+    }
+    // Signals along either axis.
+    for (kernel, in_size) in [([3, 1], [40, 1]), ([1, 3], [1, 40]), ([4, 1], [23, 1]), ([1, 1], [23, 1])] {
+        for (batch, stride) in [(1, [1, 1]), (2, [2, 1]), (2, [1, 2])] {
+            check(&ConvArgs { batch, kernel, stride, in_size, ..args }, batch == 2);
+        }
+    }
+}
+
 const POOL: PoolArgs = PoolArgs {
     mode: PoolMode::Max,
     batch: 2,

@@ -107,6 +107,37 @@ impl ConvArgs {
         if self.weights().is_depthwise() { self.m } else { self.m.checked_div(self.groups).unwrap_or(0) }
     }
 
+    /// The tile of all channels at the first pixel, and the pixels of a line of the output. Along images of single columns
+    /// and windows alike, lines are columns.
+    fn depthwise(
+        &self,
+        [height, width]: [usize; 2],
+        (x, w, bias, out): (*const f32, *const f32, *const f32, *mut f32),
+    ) -> (DepthwiseTile, usize) {
+        let along = if width == 1 && self.kernel[1] == 1 { 0 } else { 1 };
+        let steps = |view: &Pixels| [view.steps[1], view.steps[2]];
+        let tap = |axis: usize| self.dilation[axis].cast_signed().wrapping_mul(steps(&self.x)[axis]);
+        let tile = DepthwiseTile {
+            x,
+            x_step: self.stride[along].cast_signed().wrapping_mul(steps(&self.x)[along]),
+            taps: Taps {
+                first: 0,
+                count: self.kernel[0] * self.kernel[1],
+                width: self.kernel[along],
+                step: tap(along),
+                row_step: tap(0),
+            },
+            w,
+            w_step: self.m,
+            bias,
+            out,
+            out_step: steps(&self.out)[along],
+            channels: self.m,
+            limits: self.limits,
+        };
+        (tile, [height, width][along])
+    }
+
     /// Row starts of x, taps, and row starts of the output, which is not empty.
     fn geometry(&self, [height, width]: [usize; 2]) -> (Rows<'static>, Taps, Rows<'static>) {
         // Steps that no access takes may wrap: those of extents of 1, and all without channels.
@@ -214,20 +245,9 @@ fn checked(
     let shape = args.weights();
     let per_group = args.m / args.groups;
     if let (true, Operand::Packed(w)) = (shape.is_depthwise(), &b) {
-        let tile = DepthwiseTile {
-            x: base,
-            rows: rows.fill(0, 0),
-            taps,
-            w: *w,
-            w_step: args.m,
-            bias: optional(bias),
-            out,
-            out_rows: out_rows.fill(0, 0),
-            channels: 0,
-            limits: args.limits,
-        };
+        let (tile, width) = args.depthwise(size, (base, *w, optional(bias), out));
         let window = args.in_size[1].saturating_mul(args.kernel[0]);
-        let all = Depthwise { kernels, tile, rows, out_rows, pixels, window };
+        let all = Depthwise { kernels, tile, rows, out_rows, pixels, width, window };
         // SAFETY: all footprints were checked above and by the callers, the kernels can run here, and parts are disjoint
         // because the output's elements are distinct.
         return unsafe { all.run(part, stage.as_mut()) };
@@ -255,23 +275,37 @@ fn checked(
     unsafe { gemm.run(part, stage.as_mut()) }
 }
 
-/// A depthwise convolution: `tile` is that of all channels at row offset 0.
+/// A depthwise convolution: `tile` is that of all channels at the first pixel.
 struct Depthwise<'a> {
     kernels: &'a Kernels,
     tile: DepthwiseTile,
     rows: Rows<'a>,
     out_rows: Rows<'a>,
     pixels: usize,
+    /// Pixels of a line of the output.
+    width: usize,
     /// Pixels of the input lines under the kernel.
     window: usize,
 }
 
 impl Depthwise<'_> {
+    /// Tiles of a line.
+    fn per_line(&self) -> usize {
+        self.width.div_ceil(self.kernels.depthwise.len())
+    }
+
+    /// The pixels of a tile, all of one line.
+    fn pixels(&self, tile: usize) -> Range<usize> {
+        let (line, at) = (tile / self.per_line(), tile % self.per_line());
+        let pixels = share(self.width, self.per_line(), at);
+        line * self.width + pixels.start..line * self.width + pixels.end
+    }
+
     /// # Safety
     /// As for [`Gemm::run`].
     unsafe fn run(&self, part: Part, mut stage: Option<&mut Stage<'_>>) -> Result<(), KernelError> {
-        let tiles = self.pixels.div_ceil(self.kernels.depthwise.len());
-        let channels = self.tile.w_step;
+        let tiles = self.pixels / self.width * self.per_line();
+        let channels = self.tile.channels;
         let (t, blocks) = rectangle(tiles, channels.div_ceil(PANEL), part);
         // Channels are taken in blocks of which the rows under the kernel stay in the first-level cache.
         let block = (DEPTHWISE_BLOCK / self.window.max(1) / PANEL).max(1);
@@ -280,48 +314,45 @@ impl Depthwise<'_> {
             let cols = first * PANEL..channels.min(blocks.end.min(first + block) * PANEL);
             let Some(stage) = stage.as_deref_mut() else {
                 // SAFETY: the caller's promise; pixels and channels are inside the problem.
-                unsafe { self.tiles(&cols, (tiles, t.clone()), None) };
+                unsafe { self.tiles(&cols, t.clone(), None) };
                 continue;
             };
             let height = (DEPTHWISE_STAGE / stage.step / self.kernels.depthwise.len()).max(1);
             for at in t.clone().step_by(height) {
                 let t = at..t.end.min(at + height);
-                let rows = share(self.pixels, tiles, t.start).start..share(self.pixels, tiles, t.end - 1).end;
-                let staged = (stage.elements.as_ptr(), Rows::Linear(stage.step.cast_signed()), rows.start);
+                let rows = self.pixels(t.start).start..self.pixels(t.end - 1).end;
+                let staged = (stage.elements.as_ptr(), stage.step, rows.start);
                 // SAFETY: as above; the tiles' rows fit the stage, and the columns its step.
-                unsafe { self.tiles(&cols, (tiles, t), Some(&staged)) };
+                unsafe { self.tiles(&cols, t, Some(staged)) };
                 (stage.finish)(&Block { rows, cols: cols.clone(), start: 0 })?;
             }
         }
         Ok(())
     }
 
-    /// Computes the channels `cols` of the tiles `t`, into the output or the stage.
+    /// Computes the channels `cols` of the tiles `t`, into the output or the stage: where it is, the distance of its
+    /// rows, and the pixel of the first of them.
     ///
     /// # Safety
     /// As for [`Gemm::run`]; the tiles and columns are inside the problem and what they are written to.
-    unsafe fn tiles(
-        &self,
-        cols: &Range<usize>,
-        (tiles, t): (usize, Range<usize>),
-        staged: Option<&(*mut f32, Rows<'_>, usize)>,
-    ) {
+    unsafe fn tiles(&self, cols: &Range<usize>, t: Range<usize>, staged: Option<(*mut f32, usize, usize)>) {
         let all = &self.tile;
         let mut tile = DepthwiseTile {
-            x: all.x.wrapping_add(cols.start),
             w: all.w.wrapping_add(cols.start),
             bias: if all.bias.is_null() { all.bias } else { all.bias.wrapping_add(cols.start) },
-            out: staged.map_or(all.out.wrapping_add(cols.start), |(base, ..)| *base),
+            out_step: staged.map_or(all.out_step, |(_, step, _)| step.cast_signed()),
             channels: cols.len(),
             ..*all
         };
-        let (out_rows, first) = staged.map_or((&self.out_rows, 0), |(_, rows, first)| (rows, *first));
         for index in t {
-            let range = share(self.pixels, tiles, index);
-            tile.rows = self.rows.fill(range.start, range.len());
-            tile.out_rows = out_rows.fill(range.start - first, range.len());
+            let pixels = self.pixels(index);
+            tile.x = all.x.wrapping_offset(self.rows.at(pixels.start)).wrapping_add(cols.start);
+            tile.out = match staged {
+                Some((base, step, first)) => base.wrapping_add((pixels.start - first) * step),
+                None => all.out.wrapping_offset(self.out_rows.at(pixels.start)).wrapping_add(cols.start),
+            };
             // SAFETY: pixels and channels are inside the problem.
-            unsafe { self.kernels.depthwise[range.len() - 1](&tile) };
+            unsafe { self.kernels.depthwise[pixels.len() - 1](&tile) };
         }
     }
 }

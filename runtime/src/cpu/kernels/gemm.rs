@@ -34,6 +34,11 @@ pub(crate) enum Rows<'a> {
 }
 
 impl Rows<'_> {
+    /// The start of a row.
+    pub(crate) fn at(&self, row: usize) -> isize {
+        self.fill(row, 1)[0]
+    }
+
     /// The starts of `count` rows from `first`.
     pub(crate) fn fill(&self, first: usize, count: usize) -> [isize; MAX_ROWS] {
         let mut starts = [0; MAX_ROWS];

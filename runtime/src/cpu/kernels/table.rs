@@ -196,7 +196,7 @@ pub static KERNELS: &[KernelRow] = &[
     #[cfg(target_arch = "x86_64")]
     columns!("f32_sparse_columns_2x32__avx2", Avx2, [1 2] x 4),
     #[cfg(target_arch = "x86_64")]
-    depthwise!("f32_depthwise_6x16__avx2", Avx2, [1 2 3 4 5 6]),
+    depthwise!("f32_depthwise_8x8__avx2", Avx2, [1 2 3 4 5 6 7 8]),
     #[cfg(target_arch = "x86_64")]
     single!("f32_pool__avx2", Avx2, Pool, PoolPixel, pool_pixel),
     #[cfg(target_arch = "x86_64")]
@@ -225,7 +225,7 @@ pub static KERNELS: &[KernelRow] = &[
     #[cfg(target_arch = "x86_64")]
     columns!("f32_sparse_columns_4x32__avx512", Avx512, [1 2 3 4] x 2),
     #[cfg(target_arch = "x86_64")]
-    depthwise!("f32_depthwise_6x32__avx512", Avx512, [1 2 3 4 5 6]),
+    depthwise!("f32_depthwise_8x16__avx512", Avx512, [1 2 3 4 5 6 7 8]),
     #[cfg(target_arch = "x86_64")]
     single!("f32_pool__avx512", Avx512, Pool, PoolPixel, pool_pixel),
     #[cfg(target_arch = "x86_64")]

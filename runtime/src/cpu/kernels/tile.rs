@@ -235,84 +235,152 @@ unsafe fn gemm_run<S: Simd, const MR: usize, const NV: usize>(
     (b, soon)
 }
 
+/// Some neighbouring pixels of an output line of a depthwise convolution, over `channels` neighbouring channels:
+/// `out[r * out_step + c] = sum_t x[r * x_step + tap(t) + c] * w[t * w_step + c] + bias[c]`.
 #[derive(Clone, Copy)]
-/// Some output pixels of a depthwise convolution, over `channels` neighbouring channels:
-/// `out[out_rows[r] + c] = sum_t x[rows[r] + tap(t) + c] * w[t * w_step + c] + bias[c]`.
 pub struct DepthwiseTile {
+    /// The first tap of the first pixel.
     pub(crate) x: *const f32,
-    pub(crate) rows: [isize; MAX_ROWS],
+    pub(crate) x_step: isize,
     pub(crate) taps: Taps,
     pub(crate) w: *const f32,
     pub(crate) w_step: usize,
     /// Null for none.
     pub(crate) bias: *const f32,
     pub(crate) out: *mut f32,
-    /// Offsets of the pixels from `out`.
-    pub(crate) out_rows: [isize; MAX_ROWS],
+    pub(crate) out_step: isize,
     pub(crate) channels: usize,
     pub(crate) limits: Option<Limits>,
 }
 
 /// # Safety
-/// The instruction set is available; the elements of [`DepthwiseTile`]'s formula for `MR` rows are valid.
+/// The instruction set is available; the elements of [`DepthwiseTile`]'s formula for `MR` pixels are valid.
 #[inline(always)]
 pub(crate) unsafe fn depthwise_tile<S: Simd, const MR: usize>(t: &DepthwiseTile) {
+    let strides = t.x_step.checked_div(t.taps.step).filter(|strides| strides * t.taps.step == t.x_step);
+    // SAFETY: the caller's promise.
+    unsafe {
+        match (t.taps.width, strides) {
+            (3, Some(1)) => depthwise_windows::<S, MR, 3, 1>(t),
+            (3, Some(2)) => depthwise_windows::<S, MR, 3, 2>(t),
+            (5, Some(1)) => depthwise_windows::<S, MR, 5, 1>(t),
+            (5, Some(2)) => depthwise_windows::<S, MR, 5, 2>(t),
+            _ => depthwise_windows::<S, MR, 0, 0>(t),
+        }
+    }
+}
+
+/// Windows of `KW` taps a line, `STRIDE` taps apart; with 0, of any.
+///
+/// # Safety
+/// As for [`depthwise_tile`].
+#[inline(always)]
+unsafe fn depthwise_windows<S: Simd, const MR: usize, const KW: usize, const STRIDE: usize>(
+    t: &DepthwiseTile,
+) {
     let mut c = 0;
     // SAFETY: blocks are full as long as `c` plus their width is at most `channels`; the last is masked.
     unsafe {
-        while c + 2 * S::LANES <= t.channels {
-            depthwise_block::<S, MR, 2, false>(t, c);
-            c += 2 * S::LANES;
-        }
         while c + S::LANES <= t.channels {
-            depthwise_block::<S, MR, 1, false>(t, c);
+            depthwise_block::<S, MR, KW, STRIDE, false>(t, c);
             c += S::LANES;
         }
         if c < t.channels {
-            depthwise_block::<S, MR, 1, true>(t, c);
+            depthwise_block::<S, MR, KW, STRIDE, true>(t, c);
         }
     }
 }
 
 /// # Safety
-/// As for [`depthwise_tile`]; not `TAIL` only when `c + NV * LANES <= channels`.
+/// As for [`depthwise_tile`]; not `TAIL` only when `c + LANES <= channels`.
 #[inline(always)]
-unsafe fn depthwise_block<S: Simd, const MR: usize, const NV: usize, const TAIL: bool>(
+unsafe fn depthwise_block<
+    S: Simd,
+    const MR: usize,
+    const KW: usize,
+    const STRIDE: usize,
+    const TAIL: bool,
+>(
     t: &DepthwiseTile,
     c: usize,
 ) {
     // SAFETY: the caller's promise covers the formula's elements; in the tail only lanes below `channels` are touched.
     unsafe {
         let mask = S::mask(t.channels - c);
-        let mut acc = [[S::splat(0.0); NV]; MR];
-        if !t.bias.is_null() {
-            for (j, sum) in acc[0].iter_mut().enumerate() {
-                *sum = load::<S, TAIL>(t.bias.add(c + j * S::LANES), mask);
+        let bias =
+            if t.bias.is_null() { S::splat(0.0) } else { load::<S, TAIL>(t.bias.wrapping_add(c), mask) };
+        let mut acc = [bias; MR];
+        let (mut line, mut w) = (t.x.wrapping_add(c), t.w.wrapping_add(c));
+        let width = if KW == 0 { t.taps.width } else { KW };
+        for _ in 0..t.taps.count / width {
+            if KW == 0 {
+                depthwise_line::<S, MR, TAIL>(t, (line, w), mask, &mut acc);
+            } else {
+                shared_line::<S, MR, KW, STRIDE, TAIL>(t, (line, w), mask, &mut acc);
             }
-            acc = [acc[0]; MR];
+            line = line.wrapping_offset(t.taps.row_step);
+            w = w.wrapping_add(width * t.w_step);
         }
-        let mut cursor = t.taps.cursor();
-        let mut w = t.w.wrapping_add(c);
-        for _ in 0..t.taps.count {
-            let mut v = [S::splat(0.0); NV];
-            for (j, v) in v.iter_mut().enumerate() {
-                *v = load::<S, TAIL>(w.add(j * S::LANES), mask);
+        for (r, &v) in acc.iter().enumerate() {
+            let p = t.out.wrapping_offset(r.cast_signed().wrapping_mul(t.out_step)).wrapping_add(c);
+            let v = t.limits.map_or(v, |limits| limits.apply::<S>(v));
+            if TAIL { S::store_mask(p, mask, v) } else { S::store(p, v) }
+        }
+    }
+}
+
+/// Adds a line of the window: tap after tap, each for all pixels.
+///
+/// # Safety
+/// As for [`depthwise_block`], with x and w at the line.
+#[inline(always)]
+unsafe fn depthwise_line<S: Simd, const MR: usize, const TAIL: bool>(
+    t: &DepthwiseTile,
+    (line, mut w): (*const f32, *const f32),
+    mask: S::M,
+    acc: &mut [S::V; MR],
+) {
+    for tap in 0..t.taps.width {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let weight = load::<S, TAIL>(w, mask);
+            let mut x = line.wrapping_offset(tap.cast_signed().wrapping_mul(t.taps.step));
+            for sum in acc.iter_mut() {
+                *sum = S::fma(load::<S, TAIL>(x, mask), weight, *sum);
+                x = x.wrapping_offset(t.x_step);
             }
-            for (r, row) in acc.iter_mut().enumerate() {
-                let x = t.x.wrapping_offset(t.rows[r].wrapping_add(cursor.0)).wrapping_add(c);
-                for (j, sum) in row.iter_mut().enumerate() {
-                    *sum = S::fma(load::<S, TAIL>(x.add(j * S::LANES), mask), v[j], *sum);
+        }
+        w = w.wrapping_add(t.w_step);
+    }
+}
+
+/// As [`depthwise_line`] for windows that share their pixels: each is loaded once. Every sum is taken in the same order.
+///
+/// # Safety
+/// As for [`depthwise_line`].
+#[inline(always)]
+unsafe fn shared_line<S: Simd, const MR: usize, const KW: usize, const STRIDE: usize, const TAIL: bool>(
+    t: &DepthwiseTile,
+    (mut x, w): (*const f32, *const f32),
+    mask: S::M,
+    acc: &mut [S::V; MR],
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut weights = [S::splat(0.0); KW];
+        for (tap, weight) in weights.iter_mut().enumerate() {
+            *weight = load::<S, TAIL>(w.wrapping_add(tap * t.w_step), mask);
+        }
+        // A pixel is at tap `phase + STRIDE * k` of the windows of pixels `at - k`.
+        for at in 0..MR + (KW - 1) / STRIDE {
+            for phase in 0..STRIDE.min(KW + (MR - 1) * STRIDE - at * STRIDE) {
+                let v = load::<S, TAIL>(x, mask);
+                x = x.wrapping_offset(t.taps.step);
+                for k in 0..(KW - phase).div_ceil(STRIDE) {
+                    if at >= k && at - k < MR {
+                        acc[at - k] = S::fma(v, weights[phase + STRIDE * k], acc[at - k]);
+                    }
                 }
-            }
-            w = w.wrapping_add(t.w_step);
-            cursor = t.taps.advance(cursor);
-        }
-        for (r, row) in acc.iter().enumerate() {
-            let start = t.out.wrapping_offset(t.out_rows[r]).wrapping_add(c);
-            for (j, &v) in row.iter().enumerate() {
-                let p = start.add(j * S::LANES);
-                let v = t.limits.map_or(v, |limits| limits.apply::<S>(v));
-                if TAIL { S::store_mask(p, mask, v) } else { S::store(p, v) }
             }
         }
     }
