@@ -1,5 +1,5 @@
 //! Microseconds of fused steps and of the steps that they replace, on one thread: `cargo run --release --example
-//! bench_fused`.
+//! bench_fused`, of attention alone with `-- attention`.
 #![allow(clippy::print_stdout, reason = "the table is this program's result")]
 
 use autoglm_runtime::elem::ElemType;
@@ -172,16 +172,25 @@ fn attention(heads: usize, kv_heads: usize, q_len: usize, kv_len: usize, columns
 }
 
 fn main() -> Outcome<()> {
-    for (m, k, n) in [(128, 768, 3072), (128, 3072, 768), (3136, 64, 64), (1, 768, 3072)] {
+    let only_attention = std::env::args().nth(1).is_some_and(|only| only == "attention");
+    for (m, k, n) in [(128, 768, 3072), (128, 3072, 768), (3136, 64, 64), (1, 768, 3072)]
+        .into_iter()
+        .filter(|_| !only_attention)
+    {
         let alone = product(m, k, n, Map::No)?;
         let (inside, behind) = (product(m, k, n, Map::Inside)?, product(m, k, n, Map::Behind)?);
         println!(
             "{m}x{n}x{k}: product {alone:8.1} us, with epilogue {inside:8.1}, with a loop behind {behind:8.1}"
         );
     }
-    for (heads, kv_heads, q_len, kv_len) in
-        [(12, 12, 128, 128), (12, 12, 512, 512), (32, 8, 1, 1024), (12, 12, 1, 512), (8, 8, 1024, 2048)]
-    {
+    for (heads, kv_heads, q_len, kv_len) in [
+        (12, 12, 128, 128),
+        (12, 12, 197, 197),
+        (12, 12, 512, 512),
+        (32, 8, 1, 1024),
+        (12, 12, 1, 512),
+        (8, 8, 1024, 2048),
+    ] {
         let time = attention(heads, kv_heads, q_len, kv_len, 64)?;
         let gflops = (heads * q_len * kv_len * 64 * 4) as f64 * 1e-3 / time;
         println!(

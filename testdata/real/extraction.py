@@ -3,7 +3,7 @@ within the same summed error, and against the bound that no choice can beat. Fai
 random one.
 
     python testdata/real/extraction.py --autoglm A --data DIR [--budgets 0.99,0.9] [--objectives latency] [--json FILE]
-    python testdata/real/extraction.py --reports REPORT.json... --objectives bytes [--json FILE]
+    python testdata/real/extraction.py --reports REPORT.json... [--json FILE]
 
 The second form judges reports of compiles (`--json`) that were made before.
 
@@ -75,7 +75,8 @@ def bound(layers, budget):
 
 
 def judge(report, objective, seed):
-    """For every graph that was measured while both kinds were allowed: its cost, the least of the random choices, the bound."""
+    """For every graph that was measured while both kinds were allowed, and found in the order of graphs for the objective: its
+    cost, the least of the random choices, the bound."""
     unit = OBJECTIVES[objective]
     layers = layers_of(report, unit)
     known = {id_: saves for layer in layers for id_, (_, saves) in layer.items()}
@@ -83,7 +84,7 @@ def judge(report, objective, seed):
     exact = report["latency_ns" if unit == "ns" else "bytes"]["exact"]
     rng = random.Random(seed)
     for chosen in report["rounds"]:
-        if len(chosen["kinds"]) < 2:
+        if len(chosen["kinds"]) < 2 or chosen["objective"] != objective:
             continue
         error = sum(errors[id_] for id_ in chosen["alternatives"])
         assert abs(error - chosen["error"]) <= 1e-9 * max(error, 1.0), "the report's sums differ"
@@ -95,19 +96,19 @@ def judge(report, objective, seed):
 
 
 def compiled_all(args):
-    """Objectives and reports of compiles at all budgets."""
+    """Reports of compiles at all budgets."""
     model = args.data / json.loads((args.data / "task.json").read_text())["model"]
     with tempfile.TemporaryDirectory() as folder:
         for objective in args.objectives.split(","):
             for budget in args.budgets.split(","):
                 engine = pathlib.Path(folder) / "engine.bin"
-                yield objective, compiled(args.autoglm, model, args.data / "calib", budget, objective, engine)
+                yield compiled(args.autoglm, model, args.data / "calib", budget, objective, engine)
 
 
 def kept(args):
-    """Objectives and reports of files."""
+    """Reports of files."""
     for path in args.reports:
-        yield args.objectives.split(",")[0], json.loads(path.read_text())["compression"]
+        yield json.loads(path.read_text())["compression"]
 
 
 def main():
@@ -115,7 +116,7 @@ def main():
     parser.add_argument("--autoglm", help="the binary")
     parser.add_argument("--data", type=pathlib.Path, help="folder with task.json, the model and calib/")
     parser.add_argument("--budgets", default="0.995,0.98,0.9", help="least cosines of the outputs")
-    parser.add_argument("--objectives", default="latency,bytes")
+    parser.add_argument("--objectives", default="latency,bytes", help="of the compiles")
     parser.add_argument("--reports", nargs="+", type=pathlib.Path, help="judge these reports instead of compiling")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", help="write all figures to this file")
@@ -124,7 +125,8 @@ def main():
         parser.error("give --autoglm and --data, or --reports")
     found, worse = [], 0
     print(f"{'objective':10}{'gates':>20}{'graphs':>8}{'layers':>9}{'worst against random':>22}{'against the bound':>19}")
-    for objective, report in kept(args) if args.reports else compiled_all(args):
+    reports = kept(args) if args.reports else compiled_all(args)
+    for report, objective in ((report, objective) for report in reports for objective in OBJECTIVES):
         graphs = list(judge(report, objective, args.seed))
         found.append({"objective": objective, "gates": report["gates"], "graphs": graphs})
         if not graphs:

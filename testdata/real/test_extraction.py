@@ -42,8 +42,10 @@ class Choices(unittest.TestCase):
     def test_a_graph_that_costs_more_is_found(self):
         offer = lambda id_, error, ns: {"id": id_, "estimate": {"error": error, "saves": {"ns": ns, "bytes": 0}}}
         layers = [{"alternatives": [offer(0, 1.0, 10.0), offer(1, 1.0, 50.0)]}, {"alternatives": [{"id": None}]}]
-        rounds = [{"kinds": ["low-rank", "sparse"], "alternatives": [id_], "error": 1.0} for id_ in (0, 1)]
-        report = {"layers": layers, "rounds": rounds + [{"kinds": ["sparse"]}], "latency_ns": {"exact": 100.0}}
+        both = {"objective": "latency", "kinds": ["low-rank", "sparse"], "error": 1.0}
+        rounds = [{**both, "alternatives": [id_]} for id_ in (0, 1)]
+        others = [{**both, "kinds": ["sparse"]}, {**both, "objective": "bytes"}]
+        report = {"layers": layers, "rounds": rounds + others, "latency_ns": {"exact": 100.0}}
         costs = [(g["cost"], g["random"], g["bound"]) for g in extraction.judge(report, "latency", 1)]
         self.assertEqual(costs, [(90.0, 50.0, 50.0), (50.0, 50.0, 50.0)])
 

@@ -76,6 +76,8 @@ pub struct Figures {
 /// A graph that was measured.
 #[derive(Clone, Debug, Default)]
 pub struct CompressionRound {
+    /// What is small early in the order of graphs in which it was found: `latency` or `bytes`.
+    pub objective: &'static str,
     /// Kinds of the alternatives that it was searched among.
     pub kinds: Vec<&'static str>,
     /// Sum of the errors of its alternatives.

@@ -189,7 +189,7 @@ fn as_json(it: &Compression, times: Option<&Times>) -> Value {
         .iter()
         .map(|r| {
             json!({
-                "kinds": r.kinds, "error": r.error, "latency_ns": r.latency_ns, "bytes": r.bytes,
+                "objective": r.objective, "kinds": r.kinds, "error": r.error, "latency_ns": r.latency_ns, "bytes": r.bytes,
                 "alternatives": r.alternatives,
                 "measured": figures(&r.measured), "failures": r.failures,
             })

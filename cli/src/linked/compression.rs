@@ -78,6 +78,10 @@ fn kind(kind: Kind) -> &'static str {
 /// What happened.
 pub(super) fn compression(it: &AccuracyReport) -> Compression {
     let round = |r: &autoglm_compiler::accuracy::Round| CompressionRound {
+        objective: match r.objective {
+            Objective::Latency => "latency",
+            Objective::Bytes => "bytes",
+        },
         kinds: r.kinds.iter().map(|k| kind(*k)).collect(),
         error: r.error,
         latency_ns: r.latency,

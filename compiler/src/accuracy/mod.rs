@@ -258,7 +258,7 @@ impl Compression<'_> {
         for objective in objectives {
             for kinds in &all {
                 let frontier = self.search.frontier(*objective, kinds)?;
-                self.bisect((kinds, &frontier), (&mut exact, &taps), &mut chosen)?;
+                self.bisect((*objective, kinds, &frontier), (&mut exact, &taps), &mut chosen)?;
             }
         }
         Ok(chosen)
@@ -268,7 +268,7 @@ impl Compression<'_> {
     /// The graphs, with alternatives of these kinds, are in the order of their errors: with wider gates a bisection ends no earlier.
     fn bisect(
         &self,
-        (kinds, frontier): (&[Kind], &[Picked]),
+        (objective, kinds, frontier): (Objective, &[Kind], &[Picked]),
         (exact, taps): (&mut Runner, &[Tap]),
         chosen: &mut Chosen,
     ) -> Result<(), String> {
@@ -286,6 +286,7 @@ impl Compression<'_> {
             let failures = gates.failures(&measurement.measured);
             let holds = failures.is_empty();
             chosen.rounds.push(report::Round {
+                objective,
                 kinds: kinds.to_vec(),
                 error: pick.error,
                 latency: pick.latency,

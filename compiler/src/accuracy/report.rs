@@ -2,7 +2,7 @@
 
 use super::gates::{Gates, Measured};
 use super::layer::LayerError;
-use autoglm_passes::egraph::{Estimate, Kind};
+use autoglm_passes::egraph::{Estimate, Kind, Objective};
 
 /// What a compression did, and what it was measured to cost.
 #[derive(Clone, Debug)]
@@ -82,6 +82,8 @@ fn figures(of: &str, samples: usize, m: &Measured) -> Vec<(String, String)> {
 /// A graph that was measured.
 #[derive(Clone, Debug)]
 pub struct Round {
+    /// What is small early in the order of graphs in which it was found.
+    pub objective: Objective,
     /// The kinds of alternatives that it was searched among.
     pub kinds: Vec<Kind>,
     /// Sum of the errors of its alternatives.
