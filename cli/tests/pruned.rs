@@ -98,17 +98,28 @@ fn blocks_of_zeros() {
     assert_recognised(&folder, &model, "8 of 16 rows a panel", 0.6);
 }
 
+/// A number from 0 to 63 for each place, as a generator of random ones gives it (splitmix64).
+fn noise(i: usize) -> u64 {
+    let z = (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    (z ^ z >> 27) & 63
+}
+
 #[test]
-fn zeros_without_a_pattern_stay() {
+fn zeros_anywhere() {
+    let folder = Folder::new("pruned-anywhere");
+    for (kept, share) in [(32, 0.75), (6, 0.45)] {
+        let model = pruned(&folder, |_, _, i| noise(i) >= kept);
+        assert_recognised(&folder, &model, "single elements", share);
+    }
+}
+
+#[test]
+fn few_zeros_stay() {
     let folder = Folder::new("pruned-none");
-    // Three of four, at places that a generator of random numbers gives (splitmix64).
-    let model = pruned(&folder, |_, _, i| {
-        let z = (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        (z ^ z >> 27) & 3 != 0
-    });
+    let model = pruned(&folder, |_, _, i| noise(i) >= 50);
     let checked = report(&["compile", &model, "-o", &folder.path("e"), "--sparsity", "check"]);
     let zeros = checked["zeros"].as_array().unwrap();
     assert!(zeros.iter().all(|w| w["pattern"].is_null()), "{zeros:#?}");
-    assert!(zeros.iter().all(|w| w["density"].as_f64() < Some(0.35)), "{zeros:#?}");
+    assert!(zeros.iter().all(|w| w["density"].as_f64() < Some(0.85)), "{zeros:#?}");
 }

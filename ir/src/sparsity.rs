@@ -16,6 +16,11 @@ const LARGEST: usize = 16;
 /// Share of the rows of panels up to which it pays to leave out the others.
 const USEFUL: f64 = 0.75;
 
+/// Share of the bytes with two of every four rows: half of the values, and two bits for each of them.
+const COLUMNS: f64 = 0.5 * (1.0 + 1.0 / 16.0);
+/// Share of the bytes that say where elements at any place are: a bit for each, and a word for every 8 rows of a panel.
+const MASKS: f64 = (1.0 + 1.0 / 8.0) / 32.0;
+
 /// How a matrix is stored without zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pattern {
@@ -23,6 +28,8 @@ pub enum Pattern {
     Panels(usize, usize),
     /// Two of every four rows, others for each column.
     Columns,
+    /// Any elements.
+    Scattered,
 }
 
 /// The zeros of a matrix.
@@ -43,12 +50,28 @@ impl Zeros {
     /// Nothing is zero.
     pub const NONE: Zeros = Zeros { density: 1.0, panels: (4, 4), rows: 1.0, two_four: false };
 
-    /// The pattern in which the matrix is stored, if one is worth it.
+    /// The pattern in which the matrix is stored, if one is worth it: that of panels, which saves arithmetic, else that of the
+    /// fewest bytes.
     pub fn pattern(&self) -> Option<Pattern> {
         if self.rows <= USEFUL {
             return Some(Pattern::Panels(self.panels.0, self.panels.1));
         }
+        let least = if self.two_four { COLUMNS } else { USEFUL };
+        if self.density + MASKS < least {
+            return Some(Pattern::Scattered);
+        }
         self.two_four.then_some(Pattern::Columns)
+    }
+
+    /// Share of a dense matrix's bytes that is stored.
+    pub fn stored(&self) -> f64 {
+        match self.pattern() {
+            // Values, and at most four bits for each row of a panel.
+            Some(Pattern::Panels(..)) => self.rows * (1.0 + 1.0 / (8 * PANEL) as f64),
+            Some(Pattern::Columns) => COLUMNS,
+            Some(Pattern::Scattered) => self.density + MASKS,
+            None => 1.0,
+        }
     }
 
     /// The zeros of a row-major matrix of `n` columns, made of runs of `depth` rows; -0 counts as zero.

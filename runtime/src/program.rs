@@ -177,7 +177,7 @@ pub struct Epilogue {
     pub reads: Vec<Access>,
 }
 
-/// Which rows of packed weights are stored; the others are zero. The layout is that of [`crate::cpu::sparse`].
+/// What of packed weights is stored; the rest is zero. The layout of rows is that of [`crate::cpu::sparse`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Sparsity {
     /// `kept` of every `of` successive rows, the same for the 32 columns of a panel. Saves arithmetic and bytes.
@@ -189,6 +189,9 @@ pub enum Sparsity {
     },
     /// 2 of every 4 successive rows, others for each column. Saves bytes, for products of few rows.
     Columns,
+    /// Any elements, in the layout of [`crate::cpu::scattered`]. Zeros stay terms of the sums. Saves bytes, for products of few
+    /// rows. Not for groups of a convolution.
+    Scattered,
 }
 
 /// The kinds of step. Every kind has one module in `steps/` with its footprint and its execution.

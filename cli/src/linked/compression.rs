@@ -45,6 +45,7 @@ pub(super) fn zeros(it: &autoglm_compiler::lower::WeightZeros) -> WeightZeros {
     let (pattern, arithmetic) = match it.pattern {
         Some(Sparsity::Panels { kept, of }) => (Some(format!("{kept} of {of} rows a panel")), it.zeros.rows),
         Some(Sparsity::Columns) => (Some("2:4".to_owned()), 1.0),
+        Some(Sparsity::Scattered) => (Some("single elements".to_owned()), 1.0),
         None => (None, 1.0),
     };
     WeightZeros {

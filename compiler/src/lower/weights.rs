@@ -4,7 +4,8 @@ use super::matmul::{f32s, store_f32};
 use super::{Failure, Lowering, Packing};
 use autoglm_ir::sparsity::{Pattern, Zeros};
 use autoglm_ir::{ConstId, DType, Dim, Tensor, ValueId};
-use autoglm_runtime::cpu::pack::{self, ConvWeights};
+use autoglm_runtime::cpu::pack::{self, ConvWeights, PANEL};
+use autoglm_runtime::cpu::scattered::{codes_len, pack_scattered};
 use autoglm_runtime::cpu::sparse::{SparseMatrix, pack_sparse_b, pack_sparse_conv};
 use autoglm_runtime::program::{self as rt, Sparsity};
 use std::borrow::Cow;
@@ -57,7 +58,11 @@ pub(super) fn product(
         let (k, all) = (tensor.shape[rank - 2], tensor.shape[rank - 1]);
         let (whole, n) = (f32s(&tensor.data), columns.len());
         let source = whole.get(columns.start..).unwrap_or_default();
-        if let Some(sparsity) = pattern(cx, source, [1, k, n], all) {
+        let found = pattern(cx, source, [1, k, n], all);
+        if found == Some(Sparsity::Scattered) {
+            return scattered(k, n, |row, column| source[row * all + column]);
+        }
+        if let Some(sparsity) = found {
             let matrix = SparseMatrix::product(sparsity, k, n);
             return sparse_form(&matrix, |values, codes| {
                 pack_sparse_b(source, &matrix, [all, 1], values, codes).map_err(|e| e.to_string())
@@ -96,7 +101,7 @@ pub(super) fn part(cx: &mut Lowering<'_>, id: ConstId, columns: Range<usize>) ->
 }
 
 /// The weight [m,c/groups,kh,kw] of a channels-last convolution; `winograd` if it is to be transformed for that algorithm,
-/// which zeros that form a pattern prevent: in a transformed weight there are none.
+/// which zeros in rows prevent: in a transformed weight there are none.
 pub(super) fn convolution(
     cx: &mut Lowering<'_>,
     id: ConstId,
@@ -111,7 +116,13 @@ pub(super) fn convolution(
         let source = f32s(&weight.data);
         let shape = ConvWeights { m, c: per_group, kernel: [kh, kw], groups };
         let pattern = if groups == 1 { pattern_of_taps(cx, &source, &shape) } else { None };
-        if let Some(sparsity) = pattern {
+        if pattern == Some(Sparsity::Scattered) && !winograd {
+            let taps = kh * kw;
+            return scattered(taps * per_group, m, |row, column| {
+                source[(column * per_group + row % per_group) * taps + row / per_group]
+            });
+        }
+        if let Some(sparsity) = pattern.filter(|sparsity| *sparsity != Sparsity::Scattered) {
             let matrix = SparseMatrix::conv(sparsity, &shape).map_err(|e| Failure::Invalid(e.to_string()))?;
             return sparse_form(&matrix, |values, codes| {
                 pack_sparse_conv(&source, &shape, sparsity, values, codes).map_err(|e| e.to_string())
@@ -179,6 +190,13 @@ fn sparse_form(
     Ok(Form { values, codes: Some((codes, matrix.sparsity)) })
 }
 
+/// A matrix without its zeros, wherever they are.
+fn scattered(rows: usize, n: usize, at: impl Fn(usize, usize) -> f32) -> Result<Form, Failure> {
+    let packed = pack_scattered(rows, n, at);
+    let (values, codes) = packed.map_err(|e| Failure::Unsupported(e.to_string()))?;
+    Ok(Form { values, codes: Some((codes, Sparsity::Scattered)) })
+}
+
 /// The pattern in which a row-major matrix of `taps` runs of `depth` rows of `n` columns is stored, if it is worth it; rows
 /// are `stride` elements apart. What was found is noted for the report.
 fn pattern(
@@ -201,11 +219,17 @@ fn pattern(
     let pattern = zeros.pattern().map(|pattern| match pattern {
         Pattern::Panels(kept, of) => Sparsity::Panels { kept: size(kept), of: size(of) },
         Pattern::Columns => Sparsity::Columns,
+        Pattern::Scattered => Sparsity::Scattered,
     });
+    let nonzero = (zeros.density * elements as f64).round() as usize;
     let dense = elements * 4;
     let stored = pattern.and_then(|sparsity| {
         let matrix = SparseMatrix { sparsity, count: 1, taps, depth, n };
-        Some(4 * matrix.values_len().ok()?.checked_add(matrix.codes_len().ok()?)?)
+        let lens = match sparsity {
+            Sparsity::Scattered => (nonzero.checked_add(PANEL), codes_len(taps * depth, n)),
+            _ => (matrix.values_len().ok(), matrix.codes_len()),
+        };
+        Some(4 * lens.0?.checked_add(lens.1.ok()?)?)
     });
     cx.zeros.push(WeightZeros {
         node: cx.loc.clone(),

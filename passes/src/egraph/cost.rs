@@ -2,7 +2,7 @@
 //! roofline over arithmetic and bytes elsewhere.
 
 use super::table::{CostTable, Kernel};
-use super::zeros::{stored_share, time_share};
+use super::zeros::time_share;
 use autoglm_ir::egraph::{EGraph, ENode};
 use autoglm_ir::op::{Fusion, InferCx, TensorType};
 use autoglm_ir::sparsity::Zeros;
@@ -107,7 +107,7 @@ impl CostModel {
     /// Bytes of a constant in an engine.
     pub(crate) fn stored(&self, consts: &[Const], id: ConstId) -> f64 {
         let bytes = consts.get(id.0 as usize).map_or(0.0, |constant| self.tensor_bytes(&constant.ty));
-        self.zeros.get(&id).map_or(bytes, |zeros| bytes * stored_share(zeros))
+        self.zeros.get(&id).map_or(bytes, |zeros| bytes * zeros.stored())
     }
 
     /// Nanoseconds of a kernel for extents of at least 1, one for each of its axes. More of any of them never takes less

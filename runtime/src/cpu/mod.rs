@@ -9,6 +9,7 @@ pub mod emit;
 pub mod features;
 pub mod kernels;
 pub mod pack;
+pub mod scattered;
 pub mod shared;
 pub mod sparse;
 

@@ -29,6 +29,9 @@ impl Pattern {
         let (kept, of, shared) = match sparsity {
             Sparsity::Panels { kept, of } => (usize::from(kept), usize::from(of), true),
             Sparsity::Columns => (2, 4, false),
+            Sparsity::Scattered => {
+                return Err(KernelError::Args("elements at any place form no groups of rows"));
+            }
         };
         if !matches!(of, 2 | 4 | 8 | 16) || !(1..=of).contains(&kept) {
             return Err(KernelError::Args(

@@ -314,7 +314,7 @@ impl Cx<'_> {
                 return Err(format!("value {id} is {found:?} instead of {want:?}"));
             }
         }
-        if let Some(sparsity) = sparsity {
+        if let Some(sparsity) = sparsity.filter(|sparsity| *sparsity != Sparsity::Scattered) {
             Pattern::new(sparsity).map_err(|e| format!("{sparsity:?}: {e}"))?;
         }
         let Some(epilogue) = epilogue else { return Ok(()) };

@@ -7,7 +7,7 @@ use super::floats::{
 use super::sparse::Weights;
 use super::{Call, PlanCx, footprint};
 use crate::cpu::kernels::{
-    ConvArgs, ConvB, KernelError, Kernels, SPARSE_SCRATCH, WinogradB, conv, conv_staged, winograd_scratch,
+    ConvArgs, ConvB, KernelError, Kernels, WinogradB, conv, conv_staged, winograd_scratch,
 };
 use crate::cpu::pack::packed_winograd_len;
 use crate::cpu::sparse::SparseMatrix;
@@ -184,10 +184,10 @@ fn dense_rows(args: &ConvArgs) -> usize {
 impl Conv {
     /// Elements of scratch that the weights need.
     fn own_scratch(&self) -> usize {
-        match self.form {
+        match &self.form {
             Form::Packed => 0,
-            Form::Sparse(_) => SPARSE_SCRATCH,
-            Form::Transformed(len) => len,
+            Form::Sparse(weights) => weights.scratch(),
+            Form::Transformed(len) => *len,
         }
     }
 
@@ -231,7 +231,7 @@ impl Call for Conv {
         let weights = match &self.form {
             Form::Packed => ConvB::Packed(weights),
             // SAFETY: as above.
-            Form::Sparse(weights) => ConvB::Sparse(unsafe { weights.operand(mem, scratch)? }),
+            Form::Sparse(weights) => unsafe { weights.operand(mem, scratch)? }.into(),
             Form::Transformed(_) => ConvB::Winograd(WinogradB { weights, scratch }),
         };
         let part = part_of(part, parts);

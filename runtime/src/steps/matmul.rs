@@ -7,8 +7,7 @@ use super::floats::{
 use super::sparse::Weights;
 use super::{Call, PlanCx, Strided, footprint};
 use crate::cpu::kernels::{
-    BatchDim, Kernels, Limits, MATMUL_SCRATCH, MatB, MatMulArgs, RowView, SPARSE_SCRATCH, View, matmul,
-    matmul_staged,
+    BatchDim, Kernels, Limits, MATMUL_SCRATCH, MatB, MatMulArgs, RowView, View, matmul, matmul_staged,
 };
 use crate::cpu::sparse::SparseMatrix;
 use crate::error::RunError;
@@ -126,7 +125,7 @@ impl MatMul {
     /// Elements of scratch that the right factor needs.
     fn own_scratch(&self) -> usize {
         match &self.sparse {
-            Some(_) => SPARSE_SCRATCH,
+            Some(weights) => weights.scratch(),
             None if self.packed => 0,
             None => MATMUL_SCRATCH,
         }
@@ -168,7 +167,7 @@ impl Call for MatMul {
         let (scratch, stage) = scratch.split_at_mut(self.own_scratch().min(scratch.len()));
         let b = match &self.sparse {
             // SAFETY: as above.
-            Some(weights) => MatB::Sparse(unsafe { weights.operand(mem, scratch)? }),
+            Some(weights) => unsafe { weights.operand(mem, scratch)? }.into(),
             None if self.packed => MatB::Packed(b),
             None => MatB::Strided { data: b, scratch },
         };

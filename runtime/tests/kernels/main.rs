@@ -10,6 +10,7 @@ mod matmul;
 mod recurrent;
 mod refuse;
 mod rows;
+mod scattered;
 mod sparse;
 mod winograd;
 

@@ -31,6 +31,7 @@ const ALL: [Sparsity; 9] = [
 fn parameters(sparsity: Sparsity) -> (usize, usize, usize, usize) {
     match sparsity {
         Sparsity::Columns => (2, 4, 2, 1),
+        Sparsity::Scattered => panic!("not in groups of rows"),
         Sparsity::Panels { kept, of } => {
             let bits = match of {
                 2 => 1,

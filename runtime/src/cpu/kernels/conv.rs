@@ -1,6 +1,7 @@
 //! NHWC convolution without padding: an indirect GEMM over shifted rows (no im2col), or the depthwise kernel.
 
 use super::gemm::{Batch, Gemm, Operand, Rows};
+use super::scattered::ScatteredB;
 use super::sparse::SparseB;
 use super::table::Kernels;
 use super::tile::{DepthwiseTile, Taps};
@@ -168,6 +169,8 @@ pub enum ConvB<'a> {
     Packed(&'a [f32]),
     /// Stored in part, as [`crate::cpu::sparse::pack_sparse_conv`] does. Not for depthwise convolutions.
     Sparse(SparseB<'a>),
+    /// Stored without zeros, as [`crate::cpu::scattered`] does; one group, not depthwise.
+    Scattered(ScatteredB<'a>),
     /// Transformed, as [`crate::cpu::pack::pack_winograd`] does. For 3 x 3 windows of neighbours, stride 1, one group.
     Winograd(WinogradB<'a>),
 }
@@ -227,6 +230,14 @@ fn checked(
         ConvB::Sparse(b) => {
             let matrix = SparseMatrix::conv(b.sparsity, &args.weights())?;
             Operand::Sparse(b.resolve(kernels, pixels, &matrix, true)?)
+        }
+        ConvB::Scattered(b) => {
+            let shape = args.weights();
+            if shape.groups != 1 {
+                return Err(KernelError::Args("weights of groups are not stored without zeros anywhere"));
+            }
+            let rows = shape.depth().ok_or(KernelError::Overflow)?;
+            Operand::Scattered(b.resolve(kernels, rows, args.m)?)
         }
         ConvB::Winograd(b) => {
             let all = Winograd::new(kernels, args, b, (base, optional(bias), out), stage.is_some())?;

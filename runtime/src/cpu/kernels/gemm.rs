@@ -9,6 +9,7 @@
 
 use super::matmul::BatchDim;
 use super::panel::{TurnedPanel, pack_panel};
+use super::scattered::Scattered;
 use super::sparse::Sparse;
 use super::sparse_tile::SparseTile;
 use super::table::{GemmKernel, TileKernel};
@@ -82,6 +83,7 @@ pub(crate) enum Operand {
     Packed(*const f32),
     Strided { data: *const f32, row: isize, col: isize, scratch: *mut f32 },
     Sparse(Sparse),
+    Scattered(Scattered),
 }
 
 /// How operands move from one batch to the next.
@@ -251,7 +253,8 @@ impl Gemm<'_> {
     fn prefers_panels(&self, tiles: usize, panels: usize, parts: usize) -> bool {
         let by_tiles = balance(self.batches.saturating_mul(tiles), parts);
         let by_panels = balance(self.batches.saturating_mul(panels), parts);
-        let handicap = if matches!(self.b, Operand::Strided { .. }) { 100 } else { 0 };
+        let unpacked = matches!(self.b, Operand::Strided { .. } | Operand::Scattered(_));
+        let handicap = if unpacked { 100 } else { 0 };
         by_panels + handicap > by_tiles + CROSSING
     }
 
@@ -482,6 +485,11 @@ impl Gemm<'_> {
             Operand::Packed(_) => (self.packed(place, chunk, panel), PANEL.cast_signed()),
             // Read without being unpacked.
             Operand::Sparse(_) => (std::ptr::null(), 0),
+            Operand::Scattered(ref b) => {
+                let rows = chunk.taps.len() * chunk.depth.len();
+                // SAFETY: the panel and its rows are inside the matrix, and a chunk fits the scratch.
+                (unsafe { b.panel(place.panels + panel, first, rows) }, PANEL.cast_signed())
+            }
             Operand::Strided { data, row, col, scratch } => {
                 let first_col = panel * PANEL;
                 let cols = PANEL.min(self.n - first_col);

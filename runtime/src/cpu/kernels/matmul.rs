@@ -1,6 +1,7 @@
 //! Matrix multiplication over strided batches.
 
 use super::gemm::{Batch, CHUNK, Gemm, Operand, Rows};
+use super::scattered::ScatteredB;
 use super::sparse::SparseB;
 use super::table::Kernels;
 use super::tile::Taps;
@@ -61,6 +62,8 @@ pub enum MatB<'a> {
     },
     /// Stored in part, as [`crate::cpu::sparse`] says, and shared by the whole batch.
     Sparse(SparseB<'a>),
+    /// Stored without zeros, as [`crate::cpu::scattered`] says, and shared by the whole batch.
+    Scattered(ScatteredB<'a>),
 }
 
 /// The elements that a matrix multiplication touches; packed B and bias are read from their start to this end.
@@ -161,6 +164,7 @@ fn checked(
             let matrix = SparseMatrix::product(b.sparsity, args.k, args.n);
             Operand::Sparse(b.resolve(kernels, args.m, &matrix, !foot.out.is_empty())?)
         }
+        MatB::Scattered(b) => Operand::Scattered(b.resolve(kernels, args.k, args.n)?),
     };
     if foot.out.is_empty() {
         return Ok(());

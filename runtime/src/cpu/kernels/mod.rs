@@ -17,6 +17,7 @@ mod panel;
 pub mod pool;
 pub mod probe;
 pub mod recurrent;
+pub mod scattered;
 mod scores;
 mod simd;
 pub mod softmax;
@@ -38,6 +39,7 @@ pub use matmul::{BatchDim, MATMUL_SCRATCH, MatB, MatMulArgs, matmul, matmul_stag
 pub use norm::{NormArgs, layer_norm};
 pub use pool::{PoolArgs, pool};
 pub use recurrent::{Lines, RecurrentArgs, RecurrentOperands, Weights, recurrent};
+pub use scattered::{SCATTERED_SCRATCH, ScatteredB};
 pub use softmax::{SoftmaxArgs, softmax};
 pub use sparse::{SPARSE_SCRATCH, SparseB};
 pub use stage::{Block, STAGE, Stage};

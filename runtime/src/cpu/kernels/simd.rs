@@ -49,6 +49,12 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn clamp(x: Self::V, lo: Self::V, hi: Self::V) -> Self::V;
     /// `2^n` for whole `n` in `-126..=127`.
     unsafe fn pow2(n: Self::V) -> Self::V;
+    /// Lanes whose bits are set are successive elements from `p` on, the others 0. Bits from `LANES` on are not set.
+    ///
+    /// # Safety
+    /// The instruction set is available and `LANES` elements from `p` on are valid.
+    unsafe fn expand(p: *const f32, bits: u32) -> Self::V;
+
     /// Hints that `p` is read soon; `p` may be any address.
     unsafe fn prefetch(p: *const f32);
     /// Hints that `p` is read later, but not at once; `p` may be any address.
@@ -160,6 +166,19 @@ impl Simd for Scalar {
     #[inline(always)]
     unsafe fn pow2(n: Self::V) -> Self::V {
         n.map(|n| f32::from_bits((n as i32).wrapping_add(127).cast_unsigned() << 23))
+    }
+
+    #[inline(always)]
+    unsafe fn expand(p: *const f32, bits: u32) -> Self::V {
+        let mut next = p;
+        std::array::from_fn(|i| {
+            if bits >> i & 1 == 0 {
+                return 0.0;
+            }
+            let x = *next;
+            next = next.add(1);
+            x
+        })
     }
 
     #[inline(always)]

@@ -7,6 +7,7 @@ use super::cell::{CellRow, CurveRow, cell_row, curve_row};
 use super::norm::{NormRow, norm_row};
 use super::panel::{TurnedPanel, turned_panel};
 use super::pool::{PoolPixel, pool_pixel};
+use super::scattered::{ScatteredRows, expand_rows};
 use super::scores::{DotTile, ScoreRow, dot_tile, score_row};
 use super::simd::{Scalar, Simd};
 use super::softmax::{SoftmaxRow, softmax_row};
@@ -40,6 +41,8 @@ pub enum KernelFn {
     Score(unsafe fn(&ScoreRow)),
     /// Packing of a panel by transposing it.
     Turn(unsafe fn(&TurnedPanel)),
+    /// Expansion of rows with zeros anywhere.
+    Expand(unsafe fn(&ScatteredRows)),
     /// Winograd's transform of a tile of pixels.
     WinogradInput(unsafe fn(&WinogradInput)),
     /// The transform of the sums back to pixels.
@@ -179,6 +182,7 @@ pub static KERNELS: &[KernelRow] = &[
     single!("f32_dot__scalar", Scalar, Dot, DotTile, dot_tile),
     single!("f32_score__scalar", Scalar, Score, ScoreRow, score_row),
     single!("f32_turn__scalar", Scalar, Turn, TurnedPanel, turned_panel),
+    single!("f32_expand__scalar", Scalar, Expand, ScatteredRows, expand_rows),
     single!("f32_winograd_input__scalar", Scalar, WinogradInput, WinogradInput, winograd_input),
     single!("f32_winograd_output__scalar", Scalar, WinogradOutput, WinogradOutput, winograd_output),
     looped!("f32_curve__scalar", Scalar, Curve, CurveRow, curve_row),
@@ -210,6 +214,8 @@ pub static KERNELS: &[KernelRow] = &[
     #[cfg(target_arch = "x86_64")]
     single!("f32_turn__avx2", Avx2, Turn, TurnedPanel, turned_panel),
     #[cfg(target_arch = "x86_64")]
+    single!("f32_expand__avx2", Avx2, Expand, ScatteredRows, expand_rows),
+    #[cfg(target_arch = "x86_64")]
     single!("f32_winograd_input__avx2", Avx2, WinogradInput, WinogradInput, winograd_input),
     #[cfg(target_arch = "x86_64")]
     single!("f32_winograd_output__avx2", Avx2, WinogradOutput, WinogradOutput, winograd_output),
@@ -239,6 +245,8 @@ pub static KERNELS: &[KernelRow] = &[
     #[cfg(target_arch = "x86_64")]
     single!("f32_turn__avx512", Avx512, Turn, TurnedPanel, turned_panel),
     #[cfg(target_arch = "x86_64")]
+    single!("f32_expand__avx512", Avx512, Expand, ScatteredRows, expand_rows),
+    #[cfg(target_arch = "x86_64")]
     single!("f32_winograd_input__avx512", Avx512, WinogradInput, WinogradInput, winograd_input),
     #[cfg(target_arch = "x86_64")]
     single!("f32_winograd_output__avx512", Avx512, WinogradOutput, WinogradOutput, winograd_output),
@@ -267,6 +275,7 @@ pub struct Kernels {
     pub(crate) dot: unsafe fn(&DotTile),
     pub(crate) score: unsafe fn(&ScoreRow),
     pub(crate) turn: unsafe fn(&TurnedPanel),
+    pub(crate) expand: unsafe fn(&ScatteredRows),
     pub(crate) winograd_input: unsafe fn(&WinogradInput),
     pub(crate) winograd_output: unsafe fn(&WinogradOutput),
     pub(crate) curve: unsafe fn(&CurveRow),
@@ -310,6 +319,7 @@ impl Kernels {
             dot: the!(Dot),
             score: the!(Score),
             turn: the!(Turn),
+            expand: the!(Expand),
             winograd_input: the!(WinogradInput),
             winograd_output: the!(WinogradOutput),
             curve: the!(Curve),
@@ -360,6 +370,7 @@ mod tests {
                 KernelFn::Turn(_) => assert_eq!(head, "f32_turn"),
                 KernelFn::WinogradInput(_) => assert_eq!(head, "f32_winograd_input"),
                 KernelFn::WinogradOutput(_) => assert_eq!(head, "f32_winograd_output"),
+                KernelFn::Expand(_) => assert_eq!(head, "f32_expand"),
                 KernelFn::Curve(_) => assert_eq!(head, "f32_curve"),
                 KernelFn::Cell(_) => assert_eq!(head, "f32_cell"),
             }

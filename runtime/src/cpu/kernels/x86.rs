@@ -11,6 +11,22 @@ pub(crate) struct Avx2;
 /// `LANE_MASKS[8 - n..]` starts with `n` set lanes.
 static LANE_MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
 
+/// For each byte of bits: which of successive elements each lane takes, a byte a lane.
+static SOURCES: [u64; 256] = {
+    let mut all = [0; 256];
+    let mut bits = 0;
+    while bits < 256 {
+        let mut lane = 0;
+        while lane < 8 {
+            let below = bits as u8 & ((1_u16 << lane) - 1) as u8;
+            all[bits] |= (below.count_ones() as u64) << (8 * lane);
+            lane += 1;
+        }
+        bits += 1;
+    }
+    all
+};
+
 impl Simd for Avx2 {
     const LANES: usize = 8;
     type V = __m256;
@@ -93,6 +109,15 @@ impl Simd for Avx2 {
     unsafe fn pow2(n: Self::V) -> Self::V {
         let biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
         _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
+    }
+
+    #[inline(always)]
+    unsafe fn expand(p: *const f32, bits: u32) -> Self::V {
+        let sources = _mm_cvtsi64_si128(SOURCES[(bits & 255) as usize].cast_signed());
+        let packed = _mm256_permutevar8x32_ps(_mm256_loadu_ps(p), _mm256_cvtepu8_epi32(sources));
+        let lanes = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+        let set = _mm256_and_si256(_mm256_set1_epi32(bits.cast_signed()), lanes);
+        _mm256_and_ps(packed, _mm256_castsi256_ps(_mm256_cmpeq_epi32(set, lanes)))
     }
 
     #[inline(always)]
@@ -237,6 +262,11 @@ impl Simd for Avx512 {
     unsafe fn pow2(n: Self::V) -> Self::V {
         let biased = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
         _mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased))
+    }
+
+    #[inline(always)]
+    unsafe fn expand(p: *const f32, bits: u32) -> Self::V {
+        _mm512_maskz_expand_ps(bits as __mmask16, _mm512_loadu_ps(p))
     }
 
     #[inline(always)]
