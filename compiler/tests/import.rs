@@ -638,6 +638,12 @@ fn recurrent_layers_say_what_does_not_fit() {
         "W along axis 1 differ (12 vs 15)",
         "for hidden_size 5 in 1 directions",
     );
+    let huge = vec![attr_i("hidden_size", i64::MAX / 2)];
+    refused("LSTM", huge, "E0163", "R along axis 2 differ (4 vs 4611686018427387903)", "check hidden_size");
+    for negative in [-1, i64::MIN] {
+        let hidden = vec![attr_i("hidden_size", negative)];
+        refused("GRU", hidden, "E0164", "`hidden_size` must not be negative", &negative.to_string());
+    }
     let both = attr_s("direction", "bidirectional");
     refused("RNN", vec![both], "E0163", "W along axis 0 differ (1 vs 2)", "check hidden_size and direction");
     refused(
@@ -651,6 +657,14 @@ fn recurrent_layers_say_what_does_not_fit() {
     refused("LSTM", vec![attr_f("clip", 0.0)], "E0164", "`clip` must be positive, not 0", "");
     let names = |names: &[&'static str]| vec![attr_strings("activations", names)];
     refused("GRU", names(&["Tanh"]), "E0164", "needs 2 activations for 1 directions, got 1", "");
+    refused(
+        "GRU",
+        names(&["Sigmoid", "Tanh"].repeat(2)),
+        "E0164",
+        "needs 2 activations for 1 directions, got 4",
+        "",
+    );
+    refused("LSTM", names(&["Tanh"; 6]), "E0164", "needs 3 activations for 1 directions, got 6", "");
     refused("RNN", names(&["Gelu"]), "E0160", "the activation \"Gelu\"", "supported are Affine, Elu");
     refused("RNN", names(&["ScaledTanh"]), "E0164", "`activation_alpha` has no value for ScaledTanh", "");
     // The default of RNN names one for each of two directions.

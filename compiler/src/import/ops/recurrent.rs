@@ -72,9 +72,10 @@ fn layer(cx: &mut Cx, n: &NodeCx<'_>, cell: Cell) -> Outs {
     let (x, w, r) = (n.input(cx, 0)?, n.input(cx, 1)?, n.input(cx, 2)?);
     let layer = Layer::of(cx, n, cell, [x, r])?;
     let x = if layer.batch_first { cx.transpose(x, &[1, 0, 2])? } else { x };
-    let (sums, recurrent_bias) = layer.project(cx, n, x, w)?;
-    let count = layer.reverse.len();
+    let (count, inputs) = (layer.reverse.len(), cx.shape(x)[2].clone());
+    layer.require(cx, w, "W", &[count.into(), layer.columns.clone(), inputs])?;
     layer.require(cx, r, "R", &[count.into(), layer.columns.clone(), layer.hidden.clone()])?;
+    let (sums, recurrent_bias) = layer.project(cx, n, x, w)?;
     let lengths = n.opt(4);
     if let Some(lengths) = lengths {
         layer.require(cx, lengths, "sequence_lens", std::slice::from_ref(&layer.batch))?;
@@ -124,7 +125,13 @@ impl Layer {
             let found = format!("X and R must have three axes, got {} and {}", cx.ty(x), cx.ty(r));
             return Err(cx.invalid(codes::SHAPE, found));
         };
-        let hidden = n.opt_int("hidden_size")?.map_or_else(|| hidden.clone(), Dim::from);
+        let hidden = match n.opt_int("hidden_size")? {
+            Some(given) if given < 0 => {
+                let title = format!("`hidden_size` must not be negative, but is {given}");
+                return Err(cx.invalid(codes::VALUE, title));
+            }
+            given => given.map_or_else(|| hidden.clone(), Dim::from),
+        };
         Ok(Layer {
             cell,
             reverse,
@@ -171,7 +178,6 @@ impl Layer {
         w: ValueId,
     ) -> Res<(ValueId, Option<ValueId>)> {
         let (count, inputs) = (self.directions(), cx.shape(x)[2].clone());
-        self.require(cx, w, "W", &[count.clone(), self.columns.clone(), inputs.clone()])?;
         let all = &count * &self.columns;
         let w = cx.reshape(w, &[all.clone(), inputs])?;
         let w = cx.transpose(w, &[1, 0])?;
@@ -296,7 +302,8 @@ fn functions(cx: &Cx, n: &NodeCx<'_>, cell: Cell, directions: usize) -> Res<Vec<
         names = usual.repeat(directions).into_iter().map(str::to_owned).collect();
     }
     // The default of RNN, which exporters write out, names a function for each of two directions.
-    if names.len() != usual.len() * directions && names.len() != usual.len() * 2 {
+    let written_out = cell == Cell::Rnn && names.len() == 2;
+    if names.len() != usual.len() * directions && !written_out {
         let (want, found) = (usual.len() * directions, names.len());
         let title = format!("needs {want} activations for {directions} directions, got {found}");
         return Err(cx.invalid(codes::VALUE, title));
