@@ -18,6 +18,8 @@ const USEFUL: f64 = 0.75;
 
 /// Share of the bytes with two of every four rows: half of the values, and two bits for each of them.
 const COLUMNS: f64 = 0.5 * (1.0 + 1.0 / 16.0);
+/// Share of the bytes up to which it pays to expand elements at any place.
+const SCATTERED: f64 = 0.6;
 /// Share of the bytes that say where elements at any place are: a bit for each, and a word for every 8 rows of a panel.
 const MASKS: f64 = (1.0 + 1.0 / 8.0) / 32.0;
 
@@ -50,17 +52,15 @@ impl Zeros {
     /// Nothing is zero.
     pub const NONE: Zeros = Zeros { density: 1.0, panels: (4, 4), rows: 1.0, two_four: false };
 
-    /// The pattern in which the matrix is stored, if one is worth it: that of panels, which saves arithmetic, else that of the
-    /// fewest bytes.
+    /// The pattern in which the matrix is stored, if one is worth it: the fastest that it has.
     pub fn pattern(&self) -> Option<Pattern> {
         if self.rows <= USEFUL {
             return Some(Pattern::Panels(self.panels.0, self.panels.1));
         }
-        let least = if self.two_four { COLUMNS } else { USEFUL };
-        if self.density + MASKS < least {
-            return Some(Pattern::Scattered);
+        if self.two_four {
+            return Some(Pattern::Columns);
         }
-        self.two_four.then_some(Pattern::Columns)
+        (self.density + MASKS <= SCATTERED).then_some(Pattern::Scattered)
     }
 
     /// Share of a dense matrix's bytes that is stored.
@@ -153,6 +153,22 @@ mod tests {
             Zeros::of(&blocks, 64, 32),
             Zeros { density: 0.5, panels: (8, 16), rows: 0.5, two_four: false }
         );
+    }
+
+    #[test]
+    fn the_fastest_pattern_is_taken() {
+        let of = |density, two_four| Zeros { density, two_four, ..Zeros::NONE };
+        for (zeros, pattern, stored) in [
+            (Zeros::NONE, None, 1.0),
+            (of(0.5, true), Some(Pattern::Columns), 0.53125),
+            (of(0.25, true), Some(Pattern::Columns), 0.53125),
+            (of(0.25, false), Some(Pattern::Scattered), 0.28515625),
+            (of(0.5, false), Some(Pattern::Scattered), 0.53515625),
+            (of(0.57, false), None, 1.0),
+            (Zeros { panels: (2, 4), rows: 0.5, ..of(0.1, false) }, Some(Pattern::Panels(2, 4)), 0.501953125),
+        ] {
+            assert_eq!((zeros.pattern(), zeros.stored()), (pattern, stored), "{zeros:?}");
+        }
     }
 
     #[test]

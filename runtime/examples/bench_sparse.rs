@@ -4,10 +4,11 @@
 #![allow(clippy::print_stdout, reason = "the table is this program's result")]
 
 use autoglm_runtime::cpu::kernels::{
-    ConvArgs, ConvB, KernelError, Kernels, MatB, MatMulArgs, Part, Pixels, RowView, SPARSE_SCRATCH, SparseB,
-    View, conv, matmul, probe,
+    ConvArgs, ConvB, KernelError, Kernels, MatB, MatMulArgs, Part, Pixels, RowView, SCATTERED_SCRATCH,
+    SPARSE_SCRATCH, ScatteredB, SparseB, View, conv, matmul, probe,
 };
 use autoglm_runtime::cpu::pack::{packed_conv_len, packed_gemm_len};
+use autoglm_runtime::cpu::scattered::pack_scattered;
 use autoglm_runtime::cpu::sparse::SparseMatrix;
 use autoglm_runtime::cpu::{Isa, SharedMut};
 use autoglm_runtime::memory::AlignedBuf;
@@ -92,6 +93,30 @@ impl Sparse {
     }
 }
 
+/// Weights of which one element in `every` is stored.
+struct Scattered {
+    values: Vec<f32>,
+    codes: Vec<u32>,
+    scratch: Floats,
+}
+
+impl Scattered {
+    fn new(k: usize, n: usize, every: usize) -> Result<Self, KernelError> {
+        // Neighbours of one residue, in rows that are shifted by a number that is prime to `every`.
+        let at = |i: usize, j: usize| if (i * 7 + j).is_multiple_of(every) { 0.5 } else { 0.0 };
+        let (values, codes) = pack_scattered(k, n, at)?;
+        Ok(Self { values, codes, scratch: Floats::new(SCATTERED_SCRATCH) })
+    }
+
+    fn operand(&mut self) -> ScatteredB<'_> {
+        ScatteredB { values: &self.values, codes: &self.codes, scratch: self.scratch.get_mut() }
+    }
+
+    fn bytes(&self) -> usize {
+        (self.values.len() + self.codes.len()) * 4
+    }
+}
+
 fn dense(m: usize, n: usize, k: usize) -> MatMulArgs<'static> {
     MatMulArgs {
         batch: &[],
@@ -128,7 +153,7 @@ impl Bench {
         }
     }
 
-    /// A product with dense weights and with both kinds of sparse ones.
+    /// A product with dense weights and with all kinds of sparse ones.
     fn product(&self, m: usize, n: usize, k: usize) -> Result<(), KernelError> {
         let title = format!("product {m}x{n}x{k}");
         if !title.contains(&self.filter) {
@@ -136,13 +161,12 @@ impl Bench {
         }
         let args = dense(m, n, k);
         let (a, b) = (Floats::new(m * k), Floats::new(packed_gemm_len(k, n).unwrap_or(0)));
-        let mut outs = [(); 3].map(|()| Floats::new(m * n));
+        let mut outs = [(); 5].map(|()| Floats::new(m * n));
         let mut panels = Sparse::new(&SparseMatrix::product(PANELS, k, n))?;
         let mut columns = Sparse::new(&SparseMatrix::product(Sparsity::Columns, k, n))?;
-        let bytes = [b.0.len(), panels.bytes(), columns.bytes()];
-        let [out0, out1, out2] = &mut outs;
-        let (out0, out1, out2) =
-            (SharedMut::new(out0.get_mut()), SharedMut::new(out1.get_mut()), SharedMut::new(out2.get_mut()));
+        let (mut half, mut tenth) = (Scattered::new(k, n, 2)?, Scattered::new(k, n, 10)?);
+        let bytes = [b.0.len(), panels.bytes(), columns.bytes(), half.bytes(), tenth.bytes()];
+        let [out0, out1, out2, out3, out4] = outs.each_mut().map(|out| SharedMut::new(out.get_mut()));
         let run =
             |b: MatB, out: &SharedMut<f32>| matmul(&self.kernels, &args, a.get(), b, None, out, Part::WHOLE);
         let times = interleaved(
@@ -151,11 +175,14 @@ impl Bench {
                 Box::new(|| run(MatB::Packed(b.get()), &out0)),
                 Box::new(|| run(MatB::Sparse(panels.operand()), &out1)),
                 Box::new(|| run(MatB::Sparse(columns.operand()), &out2)),
+                Box::new(|| run(MatB::Scattered(half.operand()), &out3)),
+                Box::new(|| run(MatB::Scattered(tenth.operand()), &out4)),
             ],
         )?;
         let flops = 2.0 * (m * n * k) as f64;
-        let work = [(flops, bytes[0]), (flops / 2.0, bytes[1]), (flops / 2.0, bytes[2])];
-        self.report(&title, &["dense", "panels", "columns"], &work, &times);
+        let flops = [flops, flops / 2.0, flops / 2.0, flops, flops];
+        let work: Vec<_> = flops.into_iter().zip(bytes).collect();
+        self.report(&title, &["dense", "panels", "columns", "1 of 2", "1 of 10"], &work, &times);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use super::epilogue::compare;
 use super::{Build, Random, count, dense, float, isas, one_of, spread};
 use autoglm_runtime::cpu::pack::ConvWeights;
+use autoglm_runtime::cpu::scattered::pack_scattered;
 use autoglm_runtime::cpu::sparse::{SparseMatrix, pack_sparse_b};
 use autoglm_runtime::elem::ElemType;
 use autoglm_runtime::engine::{Engine, EngineWriter};
@@ -131,10 +132,16 @@ fn small(sparsity: Sparsity) -> (Build, Vec<f32>) {
     // Rows 0 and 3, and 5 of the second group.
     let w: Vec<f32> =
         (0..18).map(|i| if [0, 3, 5].contains(&(i / 3)) { 0.25 + i as f32 } else { 0.0 }).collect();
-    let matrix = SparseMatrix::product(sparsity, 6, 3);
-    let (mut values, mut codes) =
-        (vec![0.0; matrix.values_len().unwrap()], vec![0; matrix.codes_len().unwrap()]);
-    pack_sparse_b(&w, &matrix, [3, 1], &mut values, &mut codes).unwrap();
+    let (values, codes) = match sparsity {
+        Sparsity::Scattered => pack_scattered(6, 3, |i, j| w[i * 3 + j]).unwrap(),
+        _ => {
+            let matrix = SparseMatrix::product(sparsity, 6, 3);
+            let (mut values, mut codes) =
+                (vec![0.0; matrix.values_len().unwrap()], vec![0; matrix.codes_len().unwrap()]);
+            pack_sparse_b(&w, &matrix, [3, 1], &mut values, &mut codes).unwrap();
+            (values, codes)
+        }
+    };
     let left = build.input(HostTensor::from_f32(&[12], &a).unwrap());
     let values = build.input(HostTensor::from_f32(&[values.len()], &values).unwrap());
     let codes = words(&mut build, &codes);
@@ -148,7 +155,7 @@ fn small(sparsity: Sparsity) -> (Build, Vec<f32>) {
 
 #[test]
 fn sessions_give_the_product_of_the_matrix_that_was_packed() {
-    for sparsity in [Sparsity::Columns, PANELS] {
+    for sparsity in [Sparsity::Columns, PANELS, Sparsity::Scattered] {
         let (build, want) = small(sparsity);
         for isa in isas() {
             for threads in [1, 3] {
@@ -188,7 +195,29 @@ fn weights_of_other_sizes_are_refused() {
 }
 
 #[test]
-fn depthwise_convolutions_have_no_sparse_weights() {
+fn scattered_weights_of_other_sizes_are_refused() {
+    let resized = |input: usize, len: usize| {
+        let (mut build, _) = small(Sparsity::Scattered);
+        let elem = build.inputs[input].elem;
+        build.inputs[input] = HostTensor::zeros(elem, &[len]).unwrap();
+        build.program.values[input].dims = build.regs(&[len]);
+        build.refusal()
+    };
+    assert!(resized(1, 31).contains("scattered weights have fewer than 32 elements"));
+    for len in [8, 10] {
+        assert!(resized(2, len).contains("the codes has"));
+    }
+}
+
+#[test]
+fn sparse_weights_of_groups_are_refused() {
+    let refused = grouped(PANELS);
+    assert!(refused.contains("a depthwise convolution has no rows to leave out"), "{refused}");
+    assert!(grouped(Sparsity::Scattered).contains("no rows to leave out"));
+}
+
+/// What a depthwise convolution with such weights is refused for.
+fn grouped(sparsity: Sparsity) -> String {
     let mut random = Random(44);
     let mut build = Build::default();
     let x = build.floats(&mut random, 3 * 3 * 4);
@@ -206,13 +235,13 @@ fn depthwise_convolutions_have_no_sparse_weights() {
         dilation: [one; 2],
         groups: four,
         m: four,
-        sparsity: Some(PANELS),
+        sparsity: Some(sparsity),
         bias: false,
         epilogue: None,
     };
     build.step(kind, &[x, values, codes], out);
     build.output(out);
-    assert!(build.refusal().contains("a depthwise convolution has no rows to leave out"));
+    build.refusal()
 }
 
 #[test]

@@ -413,7 +413,14 @@ impl Gemm<'_> {
                 let mut tile = sparse.panel(place.panels + panel, self.taps.count, &chunk.depth, out);
                 return self.tiles(&mut tile, &sparse.kernel, (panel, next), (tiles, t), target);
             }
-            let (b, b_step) = self.panel_of_b(place, chunk, panel, t.len());
+            let few = match &self.b {
+                Operand::Scattered(b) if b.is_few(self.m) => Some(b),
+                _ => None,
+            };
+            let (b, b_step) = match few {
+                Some(_) => (std::ptr::null(), 0),
+                None => self.panel_of_b(place, chunk, panel, t.len()),
+            };
             let mut tile = GemmTile {
                 a: self
                     .a
@@ -428,7 +435,14 @@ impl Gemm<'_> {
                 soon: Soon::NONE,
                 out,
             };
-            self.tiles(&mut tile, &self.kernel, (panel, next), (tiles, t), target);
+            let Some(scattered) = few else {
+                return self.tiles(&mut tile, &self.kernel, (panel, next), (tiles, t), target);
+            };
+            tile.rows = self.rows.fill(0, self.m);
+            tile.out.c_rows = target.rows.fill(0, self.m);
+            tile.out.cols = PANEL.min(self.n - first_col);
+            let first = chunk.taps.start * self.depth + chunk.depth.start;
+            scattered.multiply(place.panels + panel, first, self.m, tile);
         }
     }
 
@@ -488,7 +502,7 @@ impl Gemm<'_> {
             Operand::Scattered(ref b) => {
                 let rows = chunk.taps.len() * chunk.depth.len();
                 // SAFETY: the panel and its rows are inside the matrix, and a chunk fits the scratch.
-                (unsafe { b.panel(place.panels + panel, first, rows) }, PANEL.cast_signed())
+                (unsafe { b.expanded(place.panels + panel, first, rows) }, PANEL.cast_signed())
             }
             Operand::Strided { data, row, col, scratch } => {
                 let first_col = panel * PANEL;

@@ -7,7 +7,7 @@ use super::cell::{CellRow, CurveRow, cell_row, curve_row};
 use super::norm::{NormRow, norm_row};
 use super::panel::{TurnedPanel, turned_panel};
 use super::pool::{PoolPixel, pool_pixel};
-use super::scattered::{ScatteredRows, expand_rows};
+use super::scattered::{ScatteredRows, ScatteredTile, expand_rows, scattered_tile};
 use super::scores::{DotTile, ScoreRow, dot_tile, score_row};
 use super::simd::{Scalar, Simd};
 use super::softmax::{SoftmaxRow, softmax_row};
@@ -43,6 +43,8 @@ pub enum KernelFn {
     Turn(unsafe fn(&TurnedPanel)),
     /// Expansion of rows with zeros anywhere.
     Expand(unsafe fn(&ScatteredRows)),
+    /// GEMM tiles of few rows whose B has zeros anywhere.
+    Scattered(&'static [unsafe fn(&ScatteredTile)]),
     /// Winograd's transform of a tile of pixels.
     WinogradInput(unsafe fn(&WinogradInput)),
     /// The transform of the sums back to pixels.
@@ -151,6 +153,19 @@ macro_rules! depthwise {
     };
 }
 
+/// A row of tiles with a B that has zeros anywhere: name, instruction set, row counts, vectors of a panel.
+macro_rules! scattered {
+    ($name:literal, $isa:ident, [$($mr:literal)*] x $nv:literal) => {
+        KernelRow {
+            name: $name,
+            isa: Isa::$isa,
+            function: KernelFn::Scattered(&[
+                $(instance!($isa, ScatteredTile, scattered_tile::<$isa, $mr, $nv>)),*
+            ]),
+        }
+    };
+}
+
 /// Any other row: name, instruction set, kind, argument type, body.
 macro_rules! single {
     ($name:literal, $isa:ident, $kind:ident, $args:ty, $body:ident) => {
@@ -164,7 +179,7 @@ macro_rules! single {
 
 /// A row whose body is plain loops: name, instruction set, kind, argument type, body.
 macro_rules! looped {
-    ($name:literal, $isa:ident, $kind:ident, $args:ty, $body:ident) => {
+    ($name:literal, $isa:ident, $kind:ident, $args:ty, $body:expr) => {
         KernelRow { name: $name, isa: Isa::$isa, function: KernelFn::$kind(instance!($isa, $args, $body)) }
     };
 }
@@ -182,7 +197,8 @@ pub static KERNELS: &[KernelRow] = &[
     single!("f32_dot__scalar", Scalar, Dot, DotTile, dot_tile),
     single!("f32_score__scalar", Scalar, Score, ScoreRow, score_row),
     single!("f32_turn__scalar", Scalar, Turn, TurnedPanel, turned_panel),
-    single!("f32_expand__scalar", Scalar, Expand, ScatteredRows, expand_rows),
+    scattered!("f32_scattered_2x32__scalar", Scalar, [1 2] x 4),
+    looped!("f32_expand__scalar", Scalar, Expand, ScatteredRows, expand_rows::<Scalar, 4>),
     single!("f32_winograd_input__scalar", Scalar, WinogradInput, WinogradInput, winograd_input),
     single!("f32_winograd_output__scalar", Scalar, WinogradOutput, WinogradOutput, winograd_output),
     looped!("f32_curve__scalar", Scalar, Curve, CurveRow, curve_row),
@@ -214,7 +230,9 @@ pub static KERNELS: &[KernelRow] = &[
     #[cfg(target_arch = "x86_64")]
     single!("f32_turn__avx2", Avx2, Turn, TurnedPanel, turned_panel),
     #[cfg(target_arch = "x86_64")]
-    single!("f32_expand__avx2", Avx2, Expand, ScatteredRows, expand_rows),
+    scattered!("f32_scattered_3x32__avx2", Avx2, [1 2 3] x 4),
+    #[cfg(target_arch = "x86_64")]
+    looped!("f32_expand__avx2", Avx2, Expand, ScatteredRows, expand_rows::<Avx2, 4>),
     #[cfg(target_arch = "x86_64")]
     single!("f32_winograd_input__avx2", Avx2, WinogradInput, WinogradInput, winograd_input),
     #[cfg(target_arch = "x86_64")]
@@ -245,7 +263,9 @@ pub static KERNELS: &[KernelRow] = &[
     #[cfg(target_arch = "x86_64")]
     single!("f32_turn__avx512", Avx512, Turn, TurnedPanel, turned_panel),
     #[cfg(target_arch = "x86_64")]
-    single!("f32_expand__avx512", Avx512, Expand, ScatteredRows, expand_rows),
+    scattered!("f32_scattered_4x32__avx512", Avx512, [1 2 3 4] x 2),
+    #[cfg(target_arch = "x86_64")]
+    looped!("f32_expand__avx512", Avx512, Expand, ScatteredRows, expand_rows::<Avx512, 2>),
     #[cfg(target_arch = "x86_64")]
     single!("f32_winograd_input__avx512", Avx512, WinogradInput, WinogradInput, winograd_input),
     #[cfg(target_arch = "x86_64")]
@@ -276,6 +296,7 @@ pub struct Kernels {
     pub(crate) score: unsafe fn(&ScoreRow),
     pub(crate) turn: unsafe fn(&TurnedPanel),
     pub(crate) expand: unsafe fn(&ScatteredRows),
+    pub(crate) scattered: &'static [unsafe fn(&ScatteredTile)],
     pub(crate) winograd_input: unsafe fn(&WinogradInput),
     pub(crate) winograd_output: unsafe fn(&WinogradOutput),
     pub(crate) curve: unsafe fn(&CurveRow),
@@ -320,6 +341,7 @@ impl Kernels {
             score: the!(Score),
             turn: the!(Turn),
             expand: the!(Expand),
+            scattered: the!(Scattered),
             winograd_input: the!(WinogradInput),
             winograd_output: the!(WinogradOutput),
             curve: the!(Curve),
@@ -370,6 +392,9 @@ mod tests {
                 KernelFn::Turn(_) => assert_eq!(head, "f32_turn"),
                 KernelFn::WinogradInput(_) => assert_eq!(head, "f32_winograd_input"),
                 KernelFn::WinogradOutput(_) => assert_eq!(head, "f32_winograd_output"),
+                KernelFn::Scattered(tiles) => {
+                    assert_eq!(head, format!("f32_scattered_{}x{PANEL}", tiles.len()))
+                }
                 KernelFn::Expand(_) => assert_eq!(head, "f32_expand"),
                 KernelFn::Curve(_) => assert_eq!(head, "f32_curve"),
                 KernelFn::Cell(_) => assert_eq!(head, "f32_cell"),

@@ -41,7 +41,7 @@ impl Taps {
     }
 
     #[inline(always)]
-    fn advance(&self, (at, col): (isize, usize)) -> (isize, usize) {
+    pub(crate) fn advance(&self, (at, col): (isize, usize)) -> (isize, usize) {
         if col + 1 < self.width {
             return (at.wrapping_add(self.step), col + 1);
         }
