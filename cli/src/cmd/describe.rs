@@ -2,12 +2,15 @@
 
 use super::{counts_json, signature_json};
 use crate::args::FeedArgs;
-use crate::backend::{Description, Engine, MemoryUse, PortDim, SymbolRange};
+use crate::backend::{Description, Engine, MemoryUse, Port, PortDim, Signature, SymbolRange};
 use crate::error::CliError;
 use crate::feed::{self, Missing, describe};
 use crate::report::{Report, Table};
 use crate::stats::format_bytes;
 use serde_json::{Value, json};
+
+/// Bytes of inputs that are made up for a plan, at most.
+const INPUTS_MAX: u64 = 1 << 30;
 
 /// The memory of one run, and for which extents.
 pub(super) struct Planned {
@@ -20,7 +23,7 @@ pub(super) struct Planned {
 }
 
 /// Plans a run over inputs of these extents; symbols that are not given take the smallest value above 0 that is allowed. Inputs that
-/// such extents or made-up contents do not suit give no plan.
+/// such extents or made-up contents do not suit, or that would be too large to make up, give no plan.
 ///
 /// # Errors
 /// A name in `given` that is no symbol.
@@ -37,6 +40,12 @@ pub(super) fn plan(engine: &mut dyn Engine, given: &[(String, u64)]) -> Result<P
             planned.assumed.push(format!("{name}={min} (assumed)"));
         }
     }
+    let bytes = inputs_bytes(engine.signature(), &planned.dims);
+    if bytes > INPUTS_MAX {
+        let most = format_bytes(INPUTS_MAX);
+        planned.reason = Some(format!("inputs of {} are not made up, at most {most}", format_bytes(bytes)));
+        return Ok(planned);
+    }
     let args = FeedArgs { inputs: Vec::new(), data: None, dims: planned.dims.clone(), seed: 0, image: None };
     let (inputs, _) = feed::load(engine.signature(), &args, Missing::Generate)?;
     match engine.bind(inputs) {
@@ -44,6 +53,18 @@ pub(super) fn plan(engine: &mut dyn Engine, given: &[(String, u64)]) -> Result<P
         Err(error) => planned.reason = Some(error.message),
     }
     Ok(planned)
+}
+
+/// Bytes of all inputs; extents that are no plain symbol count as 1.
+fn inputs_bytes(signature: &Signature, dims: &[(String, u64)]) -> u64 {
+    let extent = |dim: &PortDim| match dim {
+        PortDim::Fixed(extent) => *extent as u64,
+        PortDim::Symbol(name) => {
+            dims.iter().find(|(known, _)| known == name).map_or(1, |(_, extent)| *extent)
+        }
+    };
+    let bytes = |port: &Port| port.dims.iter().map(extent).fold(port.elem.size() as u64, u64::saturating_mul);
+    signature.inputs.iter().map(bytes).fold(0, u64::saturating_add)
 }
 
 /// Inputs, outputs and symbols.

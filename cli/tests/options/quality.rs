@@ -26,6 +26,11 @@ pub(crate) fn inspect(_: &str) {
     assert!((bare..=bordered).contains(&arena("batch=1")), "{}", arena("batch=1"));
     assert_eq!(arena("batch=6"), 6 * arena("batch=1"));
     assert_eq!(shown("memory")["memory"]["assumed"], json!(["batch=1 (assumed)"]));
+    let huge = report(&["inspect", &digits, "--show", "memory", "-D", "batch=1099511627776"]);
+    let memory = &huge["memory"];
+    let reason = memory["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("are not made up, at most 1.00 GiB"), "{memory}");
+    assert!(memory["arena_bytes"].is_null(), "{memory}");
 }
 
 pub(crate) fn verify_inputs(_: &str) {
