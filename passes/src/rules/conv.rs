@@ -36,7 +36,7 @@ pub(super) const RULES: &[Rule] = &[
 ];
 
 /// Requires the form of convolutions and pools that a model has.
-fn require_plain(attrs: &Attrs) -> Result<(), Miss> {
+pub(super) fn require_plain(attrs: &Attrs) -> Result<(), Miss> {
     match (attrs.str("layout"), attrs.str("algorithm")) {
         ("", "") => Ok(()),
         ("", _) => Err("the algorithm is chosen already".into()),

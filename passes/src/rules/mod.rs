@@ -12,6 +12,7 @@ mod norm;
 mod positions;
 mod rope;
 mod select;
+mod separable;
 mod shape;
 mod tails;
 pub(crate) mod view;
@@ -29,6 +30,7 @@ pub static THEMES: &[(&str, &[Rule])] = &[
     ("linear", linear::RULES),
     ("experts", experts::RULES),
     ("conv", conv::RULES),
+    ("separable", separable::RULES),
     ("norm", norm::RULES),
     ("activation", activation::RULES),
     ("attention", attention::RULES),
