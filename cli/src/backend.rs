@@ -11,7 +11,7 @@ pub use compression::{
 
 use crate::args::Isa;
 use crate::error::CliError;
-use crate::spec::{Binding, Limit};
+use crate::spec::{Binding, Costs, Limit};
 use crate::tensor::Array;
 use autoglm_runtime::elem::ElemType;
 use std::path::{Path, PathBuf};
@@ -63,6 +63,8 @@ pub struct CompileRequest {
     pub strict: bool,
     /// No algorithm whose weights take more bytes than the model's.
     pub compact: bool,
+    /// What the optimiser goes by.
+    pub costs: Costs,
     /// How far the engine may be from the model, and by what means; none for an exact engine.
     pub compress: Option<CompressRequest>,
     /// Leave out zeros in weights that form a pattern.
@@ -86,6 +88,7 @@ impl CompileRequest {
             allow_external_links: false,
             strict: false,
             compact: false,
+            costs: Costs::Roofline,
             compress: None,
             sparse: true,
             keep_ir: KeepIr::No,

@@ -49,6 +49,7 @@ autoglm_runtime::error_codes! {
     TOP = "E0926", "`--top` needs a first output with at least one axis.", "Leave `--top` away.";
     CALIBRATION_DATA = "E0927", "A folder holds no calibration data.",
         "Give one .npz file for each run, or folders with input_0.pb, input_1.pb, ...";
+    COSTS = "E0928", "A table of costs is damaged.", "Measure it again with `measure_costs`.";
     ACCURACY = "E0940", "A result differs from its reference by more than allowed.",
         "Find the node with `verify --per-layer`; if the difference is acceptable, raise `--atol` or `--rtol`.";
     REPRODUCIBLE = "E0941", "A second compilation gave other bytes, or failed.",

@@ -12,8 +12,9 @@ use crate::backend::{
 use crate::codes;
 use crate::error::{CliError, Exit};
 use crate::peak::rss_peak_kb;
-use crate::spec::Limit;
+use crate::spec::{Costs, Limit};
 use autoglm_compiler::compile::{CompileOptions, compile};
+use autoglm_compiler::costs::reference;
 use autoglm_compiler::diag::{Class, Diagnostic, Severity};
 use autoglm_compiler::import::{Imported, import};
 use autoglm_compiler::onnx::error::ReadError;
@@ -21,6 +22,7 @@ use autoglm_compiler::onnx::file::{self, ModelFile};
 use autoglm_compiler::onnx::limits::Limits;
 use autoglm_ir::{DType, Dim, Graph};
 use autoglm_passes as passes;
+use autoglm_passes::egraph::CostTable;
 use autoglm_runtime::elem::ElemType;
 use autoglm_runtime::engine::{Engine as EngineFile, EngineWriter, Mode, format};
 use autoglm_runtime::error::{EngineError, RunError};
@@ -227,10 +229,24 @@ fn options(request: &CompileRequest) -> Result<CompileOptions, CliError> {
     options.import.limits = limits(request)?;
     options.passes.strict = request.strict;
     options.passes.compact = request.compact;
+    options.passes.costs = costs(&request.costs)?;
     options.sparse = request.sparse;
     let bound = |v: u64| i64::try_from(v).unwrap_or(i64::MAX);
     options.import.dims = request.dims.iter().map(|b| (b.name.clone(), bound(b.min), bound(b.max))).collect();
     Ok(options)
+}
+
+/// The table of measured kernels that is asked for.
+fn costs(wanted: &Costs) -> Result<Option<Arc<CostTable>>, CliError> {
+    match wanted {
+        Costs::Roofline => Ok(None),
+        Costs::Measured => reference().map(Some).map_err(|e| CliError::new(codes::BUG, Exit::Bug, e)),
+        Costs::Table(path) => {
+            let text = std::fs::read_to_string(path).map_err(|e| CliError::io(path, "read", &e))?;
+            let fail = |e| CliError::new(codes::COSTS, Exit::Invalid, format!("{}: {e}", path.display()));
+            CostTable::parse(&text).map(|table| Some(Arc::new(table))).map_err(fail)
+        }
+    }
 }
 
 /// How often each name occurs, sorted by name.

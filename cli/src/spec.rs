@@ -11,8 +11,8 @@ mod suggest;
 pub use feed::{Feed, FileKind, FileRef, Fill, Source, parse_feed, parse_source};
 pub use image::{ImageOptions, Layout, parse_image};
 pub use number::{
-    Binding, Emit, Limit, Number, parse_binding, parse_bound, parse_duration, parse_emit, parse_limit,
-    parse_number, parse_percentiles,
+    Binding, Costs, Emit, Limit, Number, parse_binding, parse_bound, parse_costs, parse_duration, parse_emit,
+    parse_limit, parse_number, parse_percentiles,
 };
 pub use suggest::{edit_distance, nearest, unknown_name};
 

@@ -1,7 +1,7 @@
 //! Arguments of the commands that read models and IR: `compile`, `check`, `opt`.
 
 use super::CompressArgs;
-use crate::spec::{Binding, Emit, Limit, parse_bound, parse_emit, parse_limit};
+use crate::spec::{Binding, Costs, Emit, Limit, parse_bound, parse_costs, parse_emit, parse_limit};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -29,6 +29,9 @@ pub struct CompileArgs {
     /// No algorithm whose weights take more bytes than the model's, however fast it is
     #[arg(long)]
     pub compact: bool,
+    /// What kernels are said to take: by arithmetic and bytes, as they were measured for this program, or by a table of `measure_costs`
+    #[arg(long, value_name = "roofline|measured|FILE", default_value = "roofline", value_parser = parse_costs)]
+    pub costs: Costs,
     /// Write the IR after every phase into a folder
     #[arg(long, value_name = "DIR")]
     pub dump_phases: Option<PathBuf>,

@@ -7,7 +7,7 @@ use crate::codes;
 use crate::error::{CliError, Exit, escape};
 use crate::files;
 use crate::report::{Report, Table};
-use crate::spec::Emit;
+use crate::spec::{Costs, Emit};
 use crate::stats::{format_bytes, format_duration};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -98,6 +98,7 @@ fn request(args: &CompileArgs) -> CompileRequest {
         allow_external_links: args.allow_external_links,
         strict: args.strict,
         compact: args.compact,
+        costs: args.costs.clone(),
         compress: compress(args),
         sparse: args.compress.sparsity != Sparsity::Off,
         keep_ir,
@@ -218,6 +219,15 @@ fn again(ctx: &Ctx<'_>, args: &CompileArgs, output: &Path) -> Result<Vec<u8>, Cl
     ] {
         if set {
             command.arg(flag);
+        }
+    }
+    match &args.costs {
+        Costs::Roofline => {}
+        Costs::Measured => {
+            command.arg("--costs=measured");
+        }
+        Costs::Table(path) => {
+            command.arg("--costs").arg(absolute(path)?);
         }
     }
     for (flag, data) in [("--calib", &args.compress.calib), ("--holdout", &args.compress.holdout)] {

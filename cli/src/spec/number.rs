@@ -2,6 +2,7 @@
 
 use super::split_last;
 use crate::backend::EGraphFormat;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A number as it was written.
@@ -136,6 +137,30 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         .zip(scale)
         .and_then(|(value, scale)| Duration::try_from_secs_f64(value * scale).ok())
         .ok_or_else(|| format!("\"{text}\" is not a duration (as in 10s, 250ms, 2m)"))
+}
+
+/// What kernels are said to take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Costs {
+    /// What their arithmetic and bytes need.
+    Roofline,
+    /// What was measured on the reference machine.
+    Measured,
+    /// What a table says.
+    Table(PathBuf),
+}
+
+/// Parses `roofline`, `measured`, or the path of a table.
+///
+/// # Errors
+/// Nothing is given.
+pub fn parse_costs(text: &str) -> Result<Costs, String> {
+    match text {
+        "" => Err("needs `roofline`, `measured` or a file".into()),
+        "roofline" => Ok(Costs::Roofline),
+        "measured" => Ok(Costs::Measured),
+        path => Ok(Costs::Table(path.into())),
+    }
 }
 
 /// What `--emit` prints.

@@ -74,6 +74,20 @@ pub(crate) fn compact(_: &str) {
     assert!(bytes(&compact) < bytes(&plain));
 }
 
+/// Products that take long make the transformed convolution of the digits network, which is 36 of them, one that does not pay.
+pub(crate) fn costs(_: &str) {
+    let folder = Folder::new("options-costs");
+    let line = ["compile", &testdata("digits/digits.onnx"), "-o", &folder.path("e")];
+    let with = |costs: &str| report(&[&line[..], &["--costs", costs]].concat());
+    let count = |report: &serde_json::Value| report["graph"]["ops_after"]["Winograd"].as_u64();
+    let slow = folder.write("slow.txt", "# a product takes a second\ngemm f32 1 1x1x1 1000000000\n");
+    assert_eq!((count(&with("roofline")), count(&with(&slow))), (Some(1), None));
+    assert_eq!(with("measured")["status"], "ok");
+    let damaged = folder.write("damaged.txt", "gemm f32 1 1x1 5\n");
+    assert_eq!(failure(&[&line[..], &["--costs", &damaged]].concat()), (3, "E0928".into()));
+    assert_eq!(failure(&[&line[..], &["--costs", "absent.txt"]].concat()), (3, "E0903".into()));
+}
+
 pub(crate) fn optimiser(_: &str) {
     let folder = Folder::new("options-optimiser");
     let (digits, engine) = (testdata("digits/digits.onnx"), folder.path("e"));

@@ -27,6 +27,7 @@ const CHECKS: &[Check] = &[
     ("compile", &["check-reproducible"], build::reproducible),
     ("compile", &["no-opt"], build::no_opt),
     ("compile", &["compact"], build::compact),
+    ("compile", &["costs"], build::costs),
     ("compile", &["strict", "explain-fusion"], build::optimiser),
     ("compile", &["limit"], build::limit),
     ("compile", &["allow-external-links"], build::links),
