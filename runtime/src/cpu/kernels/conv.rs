@@ -112,31 +112,25 @@ impl ConvArgs {
     /// and windows alike, lines are columns.
     fn depthwise(
         &self,
-        [height, width]: [usize; 2],
+        size: [usize; 2],
+        taps: Taps,
         (x, w, bias, out): (*const f32, *const f32, *const f32, *mut f32),
     ) -> (DepthwiseTile, usize) {
-        let along = if width == 1 && self.kernel[1] == 1 { 0 } else { 1 };
-        let steps = |view: &Pixels| [view.steps[1], view.steps[2]];
-        let tap = |axis: usize| self.dilation[axis].cast_signed().wrapping_mul(steps(&self.x)[axis]);
+        let columns = size[1] == 1 && self.kernel[1] == 1;
+        let along = usize::from(!columns);
         let tile = DepthwiseTile {
             x,
-            x_step: self.stride[along].cast_signed().wrapping_mul(steps(&self.x)[along]),
-            taps: Taps {
-                first: 0,
-                count: self.kernel[0] * self.kernel[1],
-                width: self.kernel[along],
-                step: tap(along),
-                row_step: tap(0),
-            },
+            x_step: self.stride[along].cast_signed().wrapping_mul(self.x.steps[1 + along]),
+            taps: if columns { Taps { width: taps.count, step: taps.row_step, ..taps } } else { taps },
             w,
             w_step: self.m,
             bias,
             out,
-            out_step: steps(&self.out)[along],
+            out_step: self.out.steps[1 + along],
             channels: self.m,
             limits: self.limits,
         };
-        (tile, [height, width][along])
+        (tile, size[along])
     }
 
     /// Row starts of x, taps, and row starts of the output, which is not empty.
@@ -256,7 +250,7 @@ fn checked(
     let shape = args.weights();
     let per_group = args.m / args.groups;
     if let (true, Operand::Packed(w)) = (shape.is_depthwise(), &b) {
-        let (tile, width) = args.depthwise(size, (base, *w, optional(bias), out));
+        let (tile, width) = args.depthwise(size, taps, (base, *w, optional(bias), out));
         let window = args.in_size[1].saturating_mul(args.kernel[0]);
         let all = Depthwise { kernels, tile, rows, out_rows, pixels, width, window };
         // SAFETY: all footprints were checked above and by the callers, the kernels can run here, and parts are disjoint
@@ -355,15 +349,27 @@ impl Depthwise<'_> {
             channels: cols.len(),
             ..*all
         };
-        for index in t {
-            let pixels = self.pixels(index);
-            tile.x = all.x.wrapping_offset(self.rows.at(pixels.start)).wrapping_add(cols.start);
-            tile.out = match staged {
-                Some((base, step, first)) => base.wrapping_add((pixels.start - first) * step),
-                None => all.out.wrapping_offset(self.out_rows.at(pixels.start)).wrapping_add(cols.start),
+        let per_line = self.per_line();
+        let mut t = t;
+        while !t.is_empty() {
+            let (line, first) = (t.start / per_line, t.start % per_line);
+            let last = per_line.min(first + t.len());
+            t.start += last - first;
+            let start = line * self.width;
+            let x = all.x.wrapping_offset(self.rows.at(start)).wrapping_add(cols.start);
+            let out = match staged {
+                // The first pixel of the stage may be within the line.
+                Some((base, step, first)) => base.wrapping_sub(first * step).wrapping_add(start * step),
+                None => all.out.wrapping_offset(self.out_rows.at(start)).wrapping_add(cols.start),
             };
-            // SAFETY: pixels and channels are inside the problem.
-            unsafe { self.kernels.depthwise[pixels.len() - 1](&tile) };
+            for at in first..last {
+                let pixels = share(self.width, per_line, at);
+                let from = pixels.start.cast_signed();
+                tile.x = x.wrapping_offset(from.wrapping_mul(tile.x_step));
+                tile.out = out.wrapping_offset(from.wrapping_mul(tile.out_step));
+                // SAFETY: pixels and channels are inside the problem.
+                unsafe { self.kernels.depthwise[pixels.len() - 1](&tile) };
+            }
         }
     }
 }
