@@ -88,7 +88,7 @@ impl CompileRequest {
             allow_external_links: false,
             strict: false,
             compact: false,
-            costs: Costs::Roofline,
+            costs: Costs::Measured,
             compress: None,
             sparse: true,
             keep_ir: KeepIr::No,

@@ -2,6 +2,7 @@
 
 use crate::accuracy::{self, Accuracy, AccuracyReport};
 use crate::codes;
+use crate::costs;
 use crate::diag::{Class, Diagnostic};
 use crate::import::{ImportOptions, import};
 use crate::lower::{self, LowerError, Lowered, NamedValue, WeightSink, WeightZeros, lower_described};
@@ -40,7 +41,7 @@ impl Default for CompileOptions {
     fn default() -> CompileOptions {
         CompileOptions {
             import: ImportOptions::default(),
-            passes: passes::Options::default(),
+            passes: passes::Options { costs: costs::reference().ok(), ..passes::Options::default() },
             optimise: true,
             taps: false,
             sparse: true,

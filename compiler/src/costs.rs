@@ -1,7 +1,7 @@
 //! The cost table of the reference machine.
 //!
 //! It is that of one named machine, whatever the compile runs on, so that equal models give equal engines. A compile goes by
-//! it where [`autoglm_passes::Options::costs`] says so.
+//! it unless [`autoglm_passes::Options::costs`] says otherwise.
 
 use autoglm_passes::egraph::CostTable;
 use std::sync::{Arc, LazyLock};

@@ -29,8 +29,8 @@ pub struct CompileArgs {
     /// No algorithm whose weights take more bytes than the model's, however fast it is
     #[arg(long)]
     pub compact: bool,
-    /// What kernels are said to take: by arithmetic and bytes, as they were measured for this program, or by a table of `measure_costs`
-    #[arg(long, value_name = "roofline|measured|FILE", default_value = "roofline", value_parser = parse_costs)]
+    /// What kernels are said to take: as they were measured for this program, by arithmetic and bytes, or by a table of `measure_costs`
+    #[arg(long, value_name = "measured|roofline|FILE", default_value = "measured", value_parser = parse_costs)]
     pub costs: Costs,
     /// Write the IR after every phase into a folder
     #[arg(long, value_name = "DIR")]

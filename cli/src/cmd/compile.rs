@@ -222,9 +222,9 @@ fn again(ctx: &Ctx<'_>, args: &CompileArgs, output: &Path) -> Result<Vec<u8>, Cl
         }
     }
     match &args.costs {
-        Costs::Roofline => {}
-        Costs::Measured => {
-            command.arg("--costs=measured");
+        Costs::Measured => {}
+        Costs::Roofline => {
+            command.arg("--costs=roofline");
         }
         Costs::Table(path) => {
             command.arg("--costs").arg(absolute(path)?);

@@ -150,13 +150,13 @@ pub enum Costs {
     Table(PathBuf),
 }
 
-/// Parses `roofline`, `measured`, or the path of a table.
+/// Parses `measured`, `roofline`, or the path of a table.
 ///
 /// # Errors
 /// Nothing is given.
 pub fn parse_costs(text: &str) -> Result<Costs, String> {
     match text {
-        "" => Err("needs `roofline`, `measured` or a file".into()),
+        "" => Err("needs `measured`, `roofline` or a file".into()),
         "roofline" => Ok(Costs::Roofline),
         "measured" => Ok(Costs::Measured),
         path => Ok(Costs::Table(path.into())),

@@ -74,15 +74,15 @@ pub(crate) fn compact(_: &str) {
     assert!(bytes(&compact) < bytes(&plain));
 }
 
-/// Products that take long make the transformed convolution of the digits network, which is 36 of them, one that does not pay.
+/// The transformed convolution of the digits network is not taken where it is said to take long.
 pub(crate) fn costs(_: &str) {
     let folder = Folder::new("options-costs");
     let line = ["compile", &testdata("digits/digits.onnx"), "-o", &folder.path("e")];
     let with = |costs: &str| report(&[&line[..], &["--costs", costs]].concat());
     let count = |report: &serde_json::Value| report["graph"]["ops_after"]["Winograd"].as_u64();
-    let slow = folder.write("slow.txt", "# a product takes a second\ngemm f32 1 1x1x1 1000000000\n");
+    let slow = folder.write("slow.txt", "# it takes a second\nwinograd f32 1 1x1x1 1000000000\n");
     assert_eq!((count(&with("roofline")), count(&with(&slow))), (Some(1), None));
-    assert_eq!(with("measured")["status"], "ok");
+    assert_eq!(count(&with("measured")), count(&report(&line)));
     let damaged = folder.write("damaged.txt", "gemm f32 1 1x1 5\n");
     assert_eq!(failure(&[&line[..], &["--costs", &damaged]].concat()), (3, "E0928".into()));
     assert_eq!(failure(&[&line[..], &["--costs", "absent.txt"]].concat()), (3, "E0903".into()));

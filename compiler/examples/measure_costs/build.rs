@@ -10,12 +10,20 @@ use autoglm_runtime::program::{
 use autoglm_runtime::session::{Session, SessionOptions};
 use autoglm_runtime::tensor::{HostTensor, TensorMut};
 use std::error::Error;
+use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// Runs of a measurement, at least.
 const RUNS_MIN: usize = 3;
+
+/// Steps with weights of their own that are measured together, at most, and the most floats of their weights.
+const COPIES_MAX: usize = 8;
+const WEIGHTS_MAX: usize = 1 << 26;
+
+/// Floats that leave nothing else in the caches when they are read.
+const CACHES: usize = 1 << 24;
 
 /// How to measure.
 pub(crate) struct Bench {
@@ -29,6 +37,10 @@ pub(crate) struct Bench {
 pub(crate) struct Build {
     pub(crate) program: Program,
     inputs: Vec<(ElemType, usize)>,
+    /// Steps that are measured together, one if 0.
+    steps: usize,
+    /// No cache holds what a run reads when it starts.
+    cold: bool,
 }
 
 impl Build {
@@ -64,6 +76,24 @@ impl Build {
         value
     }
 
+    /// Several steps, of which the mean is measured.
+    pub(crate) fn several<T>(&mut self, of: impl IntoIterator<Item = T>, mut each: impl FnMut(&mut Self, T)) {
+        for step in of {
+            self.steps += 1;
+            each(self, step);
+        }
+    }
+
+    /// A step that `each` makes from weights of `len` floats. In a model the weights of a layer were used a run ago, and
+    /// those of all others since.
+    pub(crate) fn weighted(&mut self, len: usize, mut each: impl FnMut(&mut Self, ValueId)) {
+        self.cold = true;
+        self.several(0..(WEIGHTS_MAX / len.max(1)).clamp(1, COPIES_MAX), |build, _| {
+            let weights = build.floats(len);
+            each(build, weights);
+        });
+    }
+
     pub(crate) fn result(&mut self, len: usize) -> ValueId {
         self.value(ElemType::F32, len, Storage::Temp)
     }
@@ -87,8 +117,9 @@ impl Build {
         Ok(Engine::from_bytes(bytes.into())?)
     }
 
-    /// Nanoseconds of the fastest run within the budget; `out` is the result.
-    pub(crate) fn fastest(mut self, out: ValueId, bench: &Bench) -> Outcome<f64> {
+    /// Nanoseconds of a step in the fastest run within the budget.
+    pub(crate) fn fastest(mut self, bench: &Bench) -> Outcome<f64> {
+        let out = self.program.steps.last().ok_or("there is nothing to measure")?.outs[0];
         self.program.outputs = vec![Port { name: "y".into(), value: out, dim_names: vec!["n".into()] }];
         let options =
             SessionOptions { threads: bench.threads, isa: Some(bench.isa), ..SessionOptions::default() };
@@ -107,13 +138,15 @@ impl Build {
         let inputs: Vec<_> = inputs.iter().map(HostTensor::as_ref).collect();
         let mut outputs = session.run_alloc(&inputs)?;
         let mut outputs: Vec<TensorMut<'_>> = outputs.iter_mut().map(HostTensor::as_mut).collect();
+        let others = vec![1.0f32; if self.cold { CACHES } else { 0 }];
         let (end, mut best, mut runs) = (Instant::now() + bench.budget, f64::INFINITY, 0);
         while runs < RUNS_MIN || Instant::now() < end {
+            black_box(others.iter().step_by(16).sum::<f32>());
             let start = Instant::now();
             session.run(&inputs, &mut outputs)?;
             best = best.min(start.elapsed().as_secs_f64());
             runs += 1;
         }
-        Ok(best * 1e9)
+        Ok(best * 1e9 / self.steps.max(1) as f64)
     }
 }

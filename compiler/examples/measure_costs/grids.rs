@@ -9,6 +9,7 @@ pub(crate) fn grid(kernel: Kernel) -> Vec<Vec<u64>> {
         Kernel::Product => &[&[1, 16, 128, 512], &[16, 64, 256, 1024], &[16, 64, 256, 1024]],
         // Images of 7, 28 and 112 pixels a side.
         Kernel::Conv => &[&[1, 9], &[49, 784, 12544], &[4, 16, 64, 256], &[16, 64, 256]],
+        Kernel::Winograd => &[&[49, 784, 12544], &[16, 64, 256], &[16, 64, 256]],
         Kernel::Depthwise => &[&[9, 25], &[49, 784], &[32, 128, 512]],
         Kernel::Attention => &[&[1, 32, 128, 512], &[32, 128, 512, 1024], &[32, 64, 128]],
         Kernel::LayerNorm | Kernel::Softmax | Kernel::Reduce => {
@@ -42,6 +43,8 @@ pub(crate) static CHECKED: &[(Kernel, &[u64])] = &[
     (Kernel::Conv, &[9, 196, 256, 256]),
     (Kernel::Conv, &[1, 3136, 64, 256]),
     (Kernel::Conv, &[1, 196, 1024, 256]),
+    (Kernel::Winograd, &[3136, 64, 64]),
+    (Kernel::Winograd, &[196, 256, 256]),
     (Kernel::Depthwise, &[9, 3136, 144]),
     (Kernel::Depthwise, &[25, 196, 480]),
     (Kernel::Attention, &[197, 197, 64]),

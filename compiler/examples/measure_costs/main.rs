@@ -2,9 +2,10 @@
 //!
 //!     cargo run --release -p autoglm-compiler --example measure_costs -- --out compiler/costs/x86_64-avx2.txt
 //!
-//! `--isa avx2` measures another instruction set than the best, `--quick` a fraction of the time, `--check TABLE` compares
+//! `--isa avx2` measures another instruction set than the best, `--quick` a fraction of the time, `--only KERNEL` one kernel,
+//! whose rows it replaces in the table of `--out`, `--check TABLE` compares
 //! a table's predictions with measurements of extents that it does not hold. An idle machine is needed; a full run takes
-//! about a minute.
+//! about six minutes.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what it is for")]
 
 mod build;
@@ -18,10 +19,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Times that every point is measured.
+const SWEEPS: usize = 3;
+
 /// The command line.
 struct Args {
     out: Option<String>,
     check: Option<String>,
+    only: Option<Kernel>,
     isa: Isa,
     /// Time for one measurement.
     budget: Duration,
@@ -29,13 +34,18 @@ struct Args {
 
 fn parse(mut line: impl Iterator<Item = String>) -> Outcome<Args> {
     let best = Isa::ALL.into_iter().rfind(|isa| isa.is_available()).unwrap_or(Isa::Scalar);
-    let mut args = Args { out: None, check: None, isa: best, budget: Duration::from_millis(30) };
+    let mut args = Args { out: None, check: None, only: None, isa: best, budget: Duration::from_millis(30) };
     while let Some(word) = line.next() {
         let mut value = || line.next().ok_or_else(|| format!("{word} needs a value"));
         match word.as_str() {
             "--out" => args.out = Some(value()?),
             "--check" => args.check = Some(value()?),
             "--quick" => args.budget = Duration::from_millis(2),
+            "--only" => {
+                let name = value()?;
+                let kernel = Kernel::ALL.into_iter().find(|kernel| kernel.name() == name);
+                args.only = Some(kernel.ok_or_else(|| format!("there is no kernel {name}"))?);
+            }
             "--isa" => {
                 let name = value()?;
                 let known = Isa::ALL.into_iter().find(|isa| isa.name() == name && isa.is_available());
@@ -54,25 +64,32 @@ fn machine() -> String {
     model.map_or("unknown", |(_, name)| name).to_string()
 }
 
-/// Microseconds of a kernel.
+/// Nanoseconds of a kernel.
 fn nanoseconds(kernel: Kernel, at: &[u64], threads: u32, args: &Args) -> Outcome<f64> {
     let bench = Bench { isa: args.isa, threads: threads as usize, budget: args.budget };
     let sizes: Vec<usize> = at.iter().map(|x| *x as usize).collect();
-    let ns = programs::nanoseconds(kernel, &sizes, &bench)?;
-    // More digits than repeat.
-    Ok((ns * 10.0).round() / 10.0)
+    programs::nanoseconds(kernel, &sizes, &bench)
 }
 
+/// All points, each as fast as in the best of several sweeps: what disturbs a machine for seconds does not meet a point in all of
+/// them.
 fn measure(args: &Args) -> Outcome<CostTable> {
-    let mut points = Vec::new();
-    for kernel in Kernel::ALL {
+    let mut points: Vec<Point> = Vec::new();
+    for kernel in Kernel::ALL.into_iter().filter(|kernel| args.only.is_none_or(|only| only == *kernel)) {
         for threads in [1, 2] {
-            for at in grids::grid(kernel) {
-                let ns = nanoseconds(kernel, &at, threads, args)?;
-                points.push(Point { kernel, threads, at, ns });
-            }
+            let point = |at| Point { kernel, threads, at, ns: f64::INFINITY };
+            points.extend(grids::grid(kernel).into_iter().map(point));
         }
-        eprintln!("{}: done", kernel.name());
+    }
+    for sweep in 1..=SWEEPS {
+        for point in &mut points {
+            point.ns = point.ns.min(nanoseconds(point.kernel, &point.at, point.threads, args)?);
+        }
+        eprintln!("sweep {sweep} of {SWEEPS}: done");
+    }
+    if let (Some(only), Some(path)) = (args.only, &args.out) {
+        let table = CostTable::parse(&std::fs::read_to_string(path)?)?;
+        points.extend(table.points().filter(|point| point.kernel != only));
     }
     Ok(CostTable::measured(args.isa.name(), &machine(), &points)?)
 }

@@ -142,8 +142,17 @@ impl CostModel {
     fn work(&self, kernel: Kernel, at: &[f64]) -> (f64, f64) {
         let heads = Kernel::HEADS as f64;
         let (operations, bytes) = match (kernel, at) {
-            (Kernel::Gemm | Kernel::Product, [m, k, n]) => (2.0 * m * k * n, 4.0 * (m * k + k * n)),
+            (Kernel::Gemm, [m, k, n]) => (2.0 * m * k * n, 4.0 * (m * k + k * n)),
+            (Kernel::Product, [m, k, n]) => (2.0 * heads * m * k * n, 4.0 * heads * (m * k + k * n)),
             (Kernel::Conv, [w, p, c, m]) => (2.0 * w * p * c * m, 4.0 * (p * c + w * c * m)),
+            (Kernel::Winograd, [pixels, c, m]) => {
+                // Tiles of 6 x 6 are read and written, sums of 6 x 6 are read, tiles of 4 x 4 are written, all beside 36
+                // products, with weights of four times the bytes.
+                let tiles = pixels / 16.0;
+                let transforms = 4.0 * tiles * (72.0 * c + 52.0 * m) / self.bytes;
+                let weights = 4.0 * (36.0 - 9.0) * c * m / MEMORY;
+                (36.0 * 2.0 * tiles * c * m + (transforms + weights) * self.flops, 0.0)
+            }
             (Kernel::Depthwise, [w, p, c]) => (2.0 * w * p * c, 4.0 * (p * c + w * c)),
             (Kernel::Attention, [s, t, d]) => (4.0 * heads * s * t * d, 4.0 * heads * (s * d + 2.0 * t * d)),
             (Kernel::Reduce, [rows, cols]) => (0.0, 4.0 * rows * cols),
@@ -267,9 +276,8 @@ impl CostModel {
             "gather_matmul" => {
                 let ([.., k], [.., n]) = (arg(0)?, arg(1)?) else { return None };
                 let (k, n, matrices) = (self.size(k), self.size(n), self.matrices(args).max(1.0));
-                let kernel = if (node.constant)(1) { Kernel::Gemm } else { Kernel::Product };
                 let rows = elements / n.max(1.0) / matrices;
-                Some(self.times(matrices, self.predict(kernel, &[rows, k, n])))
+                Some(self.products((node.constant)(1), matrices, [rows, k, n]))
             }
             "conv" => self.conv(node),
             "attention" => {
@@ -315,27 +323,31 @@ impl CostModel {
         let single = lead.iter().all(|d| d.is(1));
         let all_rows = self.elements(node.out) / n.max(1.0);
         if single {
-            let kernel = if (node.constant)(1) { Kernel::Gemm } else { Kernel::Product };
-            return Some(self.predict(kernel, &[all_rows, k, n]));
+            return Some(self.products((node.constant)(1), 1.0, [all_rows, k, n]));
         }
         let m = rows.last().map_or(1.0, |m| self.size(m)).max(1.0);
-        Some(self.times(all_rows / m, self.predict(Kernel::Product, &[m, k, n])))
+        Some(self.products(false, all_rows / m, [m, k, n]))
     }
 
-    /// A convolution by Winograd's algorithm: 36 products, the transforms around them, and weights of four times the bytes.
+    /// So many products with weights or with activations.
+    fn products(&self, weights: bool, count: f64, at: [f64; 3]) -> f64 {
+        if weights {
+            self.times(count, self.predict(Kernel::Gemm, &at))
+        } else {
+            self.times(count / Kernel::HEADS as f64, self.predict(Kernel::Product, &at))
+        }
+    }
+
+    /// A convolution by Winograd's algorithm, on whole tiles of 4 x 4 pixels.
     fn winograd(&self, args: &[&TensorType], outs: &[TensorType]) -> Option<f64> {
         let ([m, c, ..], [n, _, height, width]) =
             (args.get(1)?.shape.as_slice(), outs.first()?.shape.as_slice())
         else {
             return None;
         };
-        let (m, c) = (self.size(m), self.size(c));
-        let along = |extent| (self.size(extent) / 4.0).ceil();
-        let tiles = self.size(n) * along(height) * along(width);
-        let products = self.times(36.0, self.predict(Kernel::Gemm, &[tiles, c, m]));
-        // Tiles of 6 x 6 are read and written, sums of 6 x 6 are read, tiles of 4 x 4 are written.
-        let transforms = self.predict(Kernel::Map, &[4.0 * tiles * (72.0 * c + 52.0 * m)]);
-        Some(products + transforms + 4.0 * (36.0 - 9.0) * c * m / MEMORY)
+        let along = |extent| (self.size(extent) / 4.0).ceil() * 4.0;
+        let pixels = self.size(n) * along(height) * along(width);
+        Some(self.predict(Kernel::Winograd, &[pixels, self.size(c), self.size(m)]))
     }
 
     fn conv(&self, node: &Node<'_>) -> Option<f64> {

@@ -3,8 +3,11 @@
 //! The text form has one line a measurement: the kernel, the element type, the number of threads, the extents, and
 //! nanoseconds. Lines that begin with `#` are comments; `isa` and `machine` say what was measured where.
 
+// Other than those of the C library these give the same bits on every machine.
+use libm::{exp2, log2};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
 /// More measurements than this are refused.
 const POINTS_MAX: usize = 100_000;
@@ -14,10 +17,13 @@ const POINTS_MAX: usize = 100_000;
 pub enum Kernel {
     /// A product with a packed weight; one row is a matrix times a vector.
     Gemm,
-    /// A product of two activations.
+    /// [`Kernel::HEADS`] products of two activations in one step, the mean of those whose second matrix is transposed and of
+    /// those where it is not.
     Product,
     /// A convolution without groups. `window` is the number of taps, `pixels` that of the result.
     Conv,
+    /// A convolution with windows of 3 x 3 by Winograd's algorithm.
+    Winograd,
     /// A convolution of every channel with its own window.
     Depthwise,
     /// Attention of [`Kernel::HEADS`] heads.
@@ -42,10 +48,11 @@ pub enum Kernel {
 
 impl Kernel {
     /// All of them.
-    pub const ALL: [Kernel; 13] = [
+    pub const ALL: [Kernel; 14] = [
         Kernel::Gemm,
         Kernel::Product,
         Kernel::Conv,
+        Kernel::Winograd,
         Kernel::Depthwise,
         Kernel::Attention,
         Kernel::LayerNorm,
@@ -58,7 +65,7 @@ impl Kernel {
         Kernel::Step,
     ];
 
-    /// Heads of a measured attention.
+    /// Heads of a measured attention, and products of activations that are measured together.
     pub const HEADS: usize = 8;
 
     /// Its name in the text form.
@@ -67,6 +74,7 @@ impl Kernel {
             Kernel::Gemm => "gemm",
             Kernel::Product => "product",
             Kernel::Conv => "conv",
+            Kernel::Winograd => "winograd",
             Kernel::Depthwise => "depthwise",
             Kernel::Attention => "attention",
             Kernel::LayerNorm => "layer-norm",
@@ -85,6 +93,7 @@ impl Kernel {
         match self {
             Kernel::Gemm | Kernel::Product => &["m", "k", "n"],
             Kernel::Conv => &["window", "pixels", "inputs", "outputs"],
+            Kernel::Winograd => &["pixels", "inputs", "outputs"],
             Kernel::Depthwise => &["window", "pixels", "channels"],
             Kernel::Attention => &["queries", "keys", "columns"],
             Kernel::LayerNorm | Kernel::Softmax | Kernel::Reduce | Kernel::Gather | Kernel::Transpose => {
@@ -93,6 +102,16 @@ impl Kernel {
             Kernel::Map => &["bytes"],
             Kernel::Transcendental => &["elements"],
             Kernel::Step => &[],
+        }
+    }
+
+    /// Those of its axes along which two kernels can do the work of one, so that it never takes longer than they do.
+    fn divisible(self) -> Range<usize> {
+        match self {
+            Kernel::Gemm | Kernel::Winograd => 1..3,
+            Kernel::Conv => 2..4,
+            Kernel::Depthwise => 2..3,
+            _ => 0..0,
         }
     }
 }
@@ -120,7 +139,8 @@ struct Grid {
 /// Measured times of the kernels of one instruction set.
 ///
 /// More work never takes less time: the extents of a kernel with the same name and threads form a grid along each axis of
-/// which the times do not fall.
+/// which the times do not fall. Along the extents of weights they do not grow faster than the extents either, so that what
+/// several products have in common is worth as much as it is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CostTable {
     /// Instruction set.
@@ -131,13 +151,16 @@ pub struct CostTable {
 }
 
 impl CostTable {
-    /// A table of measurements. What disturbs one makes it longer, so a time above that of more work is lowered to it.
+    /// A table of measurements. What disturbs one makes it longer, so a time above that of more work is lowered to it, and one
+    /// above that of several kernels that do its work to theirs.
     ///
     /// # Errors
     /// The extents of a kernel do not form a grid, or a number is no time.
     pub fn measured(isa: &str, machine: &str, points: &[Point]) -> Result<CostTable, String> {
         let mut table = CostTable::of(isa, machine, points)?;
-        table.grids.values_mut().for_each(Grid::settle);
+        for ((kernel, _), grid) in &mut table.grids {
+            grid.settle(kernel.divisible());
+        }
         Ok(table)
     }
 
@@ -159,9 +182,7 @@ impl CostTable {
         }
         let table = CostTable::of(&isa, &machine, &points)?;
         for ((kernel, threads), grid) in &table.grids {
-            let mut settled = grid.clone();
-            settled.settle();
-            if settled != *grid {
+            if grid.clone().lower() {
                 return Err(format!("{} on {threads} threads: more work takes less time", kernel.name()));
             }
         }
@@ -211,7 +232,8 @@ impl CostTable {
     }
 
     /// Nanoseconds of a kernel for the nearest extents within what was measured, and these extents; none if the kernel was
-    /// not measured on so many threads. Between measurements the time is linear in the scale of [`scale`] on every axis.
+    /// not measured on so many threads. Between measurements the logarithm of
+    /// the time is linear in those of the extents.
     pub fn nearest(&self, kernel: Kernel, threads: u32, at: &[f64]) -> Option<(f64, Vec<f64>)> {
         let grid = self.grids.get(&(kernel, threads)).filter(|grid| grid.axes.len() == at.len())?;
         let inside = |(axis, x): (&Vec<u64>, &f64)| match (axis.first(), axis.last()) {
@@ -219,7 +241,7 @@ impl CostTable {
             _ => *x,
         };
         let near: Vec<f64> = grid.axes.iter().zip(at).map(inside).collect();
-        Some((unscale(grid.interpolate(&near)), near))
+        Some((grid.interpolate(&near), near))
     }
 }
 
@@ -250,28 +272,61 @@ impl Grid {
         at
     }
 
-    /// Lowers every time to the smallest of those of more work.
-    fn settle(&mut self) {
-        let mut stride = 1;
-        for axis in self.axes.iter().rev() {
-            for i in (0..self.ns.len()).rev() {
-                if i / stride % axis.len() + 1 < axis.len() {
-                    self.ns[i] = self.ns[i].min(self.ns[i + stride]);
-                }
+    /// Lowers every time to the smallest of those of more work, and to those of kernels that share the work along the axes
+    /// `divisible`. Times are those of a shortest path, as all ratios are at least 1, so this ends.
+    fn settle(&mut self, divisible: Range<usize>) {
+        loop {
+            let lowered = self.lower();
+            let shared = divisible.clone().any(|axis| self.share(axis));
+            if !lowered && !shared {
+                break;
             }
-            stride *= axis.len();
         }
+        // More digits than repeat; this keeps their order.
+        self.ns.iter_mut().for_each(|ns| *ns = (*ns * 10.0).round() / 10.0);
     }
 
-    /// The scaled time for extents within the grid.
+    /// Distance of neighbours along an axis.
+    fn stride(&self, axis: usize) -> usize {
+        self.axes[axis + 1..].iter().map(Vec::len).product()
+    }
+
+    /// Lowers every time to the smallest of those of more work; whether there was one.
+    fn lower(&mut self) -> bool {
+        let mut changed = false;
+        for axis in 0..self.axes.len() {
+            let (stride, len) = (self.stride(axis), self.axes[axis].len());
+            for i in (0..self.ns.len()).rev().filter(|i| i / stride % len + 1 < len) {
+                changed |= self.ns[i + stride] < self.ns[i];
+                self.ns[i] = self.ns[i].min(self.ns[i + stride]);
+            }
+        }
+        changed
+    }
+
+    /// Lowers every time to that of several kernels that are smaller along an axis; whether one was longer.
+    fn share(&mut self, axis: usize) -> bool {
+        let (stride, extents, mut changed) = (self.stride(axis), &self.axes[axis], false);
+        for i in 0..self.ns.len() {
+            let at = i / stride % extents.len();
+            if at > 0 {
+                let several = self.ns[i - stride] * (extents[at] as f64 / extents[at - 1] as f64);
+                changed |= several < self.ns[i];
+                self.ns[i] = self.ns[i].min(several);
+            }
+        }
+        changed
+    }
+
+    /// The time for extents within the grid.
     fn interpolate(&self, at: &[f64]) -> f64 {
         // (index of the measurement, weight): each axis splits every entry in two.
         let mut corners = vec![(0usize, 1.0f64)];
         for (axis, x) in self.axes.iter().zip(at) {
             let above = axis.partition_point(|e| (*e as f64) < *x).min(axis.len() - 1);
             let below = above.saturating_sub(1);
-            let (low, high) = (scale(axis[below] as f64), scale(axis[above] as f64));
-            let share = if high > low { (scale(*x) - low) / (high - low) } else { 0.0 };
+            let (low, high) = (log2(axis[below] as f64), log2(axis[above] as f64));
+            let share = if high > low { (log2(*x) - low) / (high - low) } else { 0.0 };
             corners = corners
                 .iter()
                 .flat_map(|(i, weight)| {
@@ -281,23 +336,11 @@ impl Grid {
                 .filter(|(_, weight)| *weight > 0.0)
                 .collect();
         }
-        corners.iter().map(|(i, weight)| weight * scale(self.ns[*i])).sum()
+        match corners.as_slice() {
+            [(i, _)] => self.ns[*i],
+            _ => exp2(corners.iter().map(|(i, weight)| weight * log2(self.ns[*i])).sum()),
+        }
     }
-}
-
-/// The logarithm to base 2, linear between powers of 2, of a positive number. Other than the function of the C library it
-/// gives the same bits on every machine.
-fn scale(x: f64) -> f64 {
-    let bits = x.to_bits();
-    let exponent = (bits >> 52) as i64 - 1023;
-    let mantissa = f64::from_bits((bits & ((1 << 52) - 1)) | (1023 << 52));
-    exponent as f64 + (mantissa - 1.0)
-}
-
-/// The inverse of [`scale`].
-fn unscale(y: f64) -> f64 {
-    let exponent = y.floor().clamp(-1022.0, 1022.0);
-    f64::from_bits(((exponent as i64 + 1023) as u64) << 52) * (1.0 + (y - exponent))
 }
 
 fn point(line: &str) -> Result<Point, String> {

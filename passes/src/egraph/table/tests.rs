@@ -27,25 +27,13 @@ fn measured_extents_give_what_was_measured_and_others_lie_between() {
         let (ns, near) = table.nearest(point.kernel, 1, &at).unwrap();
         assert!((ns / point.ns - 1.0).abs() < 1e-12 && near == at, "{point:?}: {ns}");
     }
-    // Half way on both axes of the scale, and the mean of the scaled times there.
-    let middle = [unscale(1.0), unscale((scale(10.0) + scale(40.0)) / 2.0)];
-    let want = unscale((2.0 * scale(100.0) + scale(200.0) + scale(800.0)) / 4.0);
-    assert!((time(&table, &middle).0 / want - 1.0).abs() < 1e-12);
+    // The geometric mean of the corners in the middle.
+    let want = (100.0f64 * 100.0 * 200.0 * 800.0).powf(0.25);
+    assert!((time(&table, &[2.0, 20.0]).0 / want - 1.0).abs() < 1e-12);
     assert_eq!(time(&table, &[9.0, 5.0]), (time(&table, &[4.0, 10.0]).0, vec![4.0, 10.0]));
     assert_eq!(table.nearest(Kernel::Step, 1, &[]), Some((50.0, vec![])));
     assert_eq!(table.nearest(Kernel::Step, 2, &[]), None);
     assert_eq!(table.nearest(Kernel::Gemm, 1, &[1.0, 1.0, 1.0]), None);
-}
-
-#[test]
-fn the_scale_is_monotone_and_has_an_inverse() {
-    let mut last = f64::NEG_INFINITY;
-    for i in 1..2000 {
-        let x = f64::from(i) * 0.37;
-        assert!(scale(x) > last && (unscale(scale(x)) / x - 1.0).abs() < 1e-12, "{x}");
-        assert!((scale(x) - x.log2()).abs() < 0.09, "{x}");
-        last = scale(x);
-    }
 }
 
 #[test]
@@ -68,4 +56,17 @@ fn damaged_tables_are_refused() {
     let point = |bytes, ns| Point { kernel: Kernel::Map, threads: 1, at: vec![bytes], ns };
     let settled = CostTable::measured("", "", &[point(2, 5.0), point(4, 4.0), point(8, 6.0)]).unwrap();
     assert_eq!(settled.points().map(|p| p.ns).collect::<Vec<_>>(), [4.0, 4.0, 6.0]);
+}
+
+#[test]
+fn what_several_kernels_do_takes_one_no_longer() {
+    let gemm = |threads, k, n, ns| Point { kernel: Kernel::Gemm, threads, at: vec![1, k, n], ns };
+    // Twice 8 x 8 take 20, and four times that 40.
+    let points = [gemm(1, 8, 8, 10.0), gemm(1, 8, 16, 30.0), gemm(1, 16, 8, 15.0), gemm(1, 16, 16, 90.0)];
+    let table = CostTable::measured("", "", &points).unwrap();
+    assert_eq!(table.points().map(|p| p.ns).collect::<Vec<_>>(), [10.0, 20.0, 15.0, 30.0]);
+    for n in [8.0, 9.0, 11.3] {
+        let time = |n| table.nearest(Kernel::Gemm, 1, &[1.0, 12.0, n]).unwrap().0;
+        assert!(time(n * 1.4) <= 1.4 * time(n) * (1.0 + 1e-12), "{n}");
+    }
 }
