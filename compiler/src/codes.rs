@@ -43,6 +43,8 @@ autoglm_runtime::error_codes! {
         "Export the model again.";
     ATTR_TYPE = "E0134", "An attribute has another type than its operator needs.", "Export the model again.";
     ATTR_MISSING = "E0135", "A required attribute is missing.", "Export the model again.";
+    ATTR_UNKNOWN = "E0136", "An attribute that its operator does not have in the version that the model uses.",
+        "Remove the attribute, or state the operator set that the node was written for.";
     VALUE_TWICE = "E0140", "Two values of one scope have the same name.",
         "Run `onnx.checker` on the model and export it again.";
     VALUE_MISSING = "E0141", "A value is used but nothing produces it.",
@@ -72,6 +74,8 @@ autoglm_runtime::error_codes! {
         "Check the model at the node that is named.";
     BOUND = "E0165", "A `--dim` bound that is empty or names no symbol.",
         "Use a name and bounds that `autoglm inspect` shows.";
+    SURPLUS = "E0166", "A node has more inputs or outputs than its operator.",
+        "Run `onnx.checker` on the model and export it again.";
     PASS = "E0301", "A pass of the optimiser failed.", "This is a bug: report it with the model.";
     CALIBRATION = "E0304", "The calibration samples do not fit the model, or it cannot run on them.",
         "Give samples with every input of the model, of its element types and shapes.";

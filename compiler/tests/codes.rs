@@ -71,6 +71,69 @@ fn what_the_import_refuses() {
     assert_eq!(code(model(13, x(), "Softmax", &["x"], ("axis", 5))), ("E0164", Class::Invalid));
 }
 
+fn refusal(model: &ModelFile) -> (&'static str, String) {
+    let problem = import(model, &ImportOptions::default()).map(|_| ()).unwrap_err().swap_remove(0);
+    (problem.code, problem.to_string())
+}
+
+#[test]
+fn attributes_that_the_version_does_not_have() {
+    let x = || value("x", 1, Some(&[2, 3]));
+    let given = |opset, op: &str, name| model(opset, x(), op, &["x"], (name, 1));
+    let (code, text) = refusal(&given(13, "Softmax", "axes"));
+    assert_eq!(code, "E0136");
+    assert!(
+        text.contains("Softmax: version 13 has no attribute `axes`\n  --> node `Softmax -> y`"),
+        "{text}"
+    );
+    assert!(text.contains("help: remove it: Softmax of version 13 has axis"), "{text}");
+    let (code, text) = refusal(&given(24, "ReduceSum", "axes"));
+    assert_eq!(code, "E0136");
+    assert!(
+        text.contains("ReduceSum has it in version 1, 11; of version 13 it has keepdims, noop"),
+        "{text}"
+    );
+    assert_eq!(refusal(&given(13, "Relu", "axis")).0, "E0136");
+    assert!(refusal(&given(13, "Relu", "axis")).1.contains("Relu of version 13 has no attribute"));
+    // Marks of tools, which onnx.checker passes over too.
+    assert!(import(&given(13, "Relu", "__axis"), &ImportOptions::default()).is_ok());
+}
+
+#[test]
+fn attributes_of_another_type() {
+    let mut model = model(13, value("x", 1, Some(&[2, 3])), "Softmax", &["x"], ("axis", 1));
+    let attribute = &mut model.model.graph.as_mut().unwrap().node[0].attribute[0];
+    (attribute.r#type, attribute.i, attribute.f) = (attribute_type::FLOAT, None, Some(1.0));
+    let (code, text) = refusal(&model);
+    assert_eq!(code, "E0134");
+    assert!(text.contains("the attribute `axis` of `Softmax` must be int, but is float"), "{text}");
+    // An importer that never asks for an attribute.
+    let mut model = self::model(13, value("x", 1, Some(&[2, 3])), "Dropout", &["x"], ("seed", 1));
+    assert!(import(&model, &ImportOptions::default()).is_ok());
+    let attribute = &mut model.model.graph.as_mut().unwrap().node[0].attribute[0];
+    (attribute.r#type, attribute.i, attribute.f) = (attribute_type::FLOAT, None, Some(1.0));
+    assert_eq!(refusal(&model).0, "E0134");
+}
+
+#[test]
+fn more_inputs_or_outputs_than_the_operator_has() {
+    let given = |inputs: &[&str], outputs: &[&str]| {
+        let mut model = model(13, value("x", 1, Some(&[2, 3])), "Relu", inputs, ("", 0));
+        let node = &mut model.model.graph.as_mut().unwrap().node[0];
+        node.output = outputs.iter().map(|o| (*o).into()).collect();
+        model
+    };
+    let (code, text) = refusal(&given(&["x", "x", "x"], &["y"]));
+    assert_eq!(code, "E0166");
+    assert!(text.contains("Relu: has 3 inputs, but version 13 takes at most 1"), "{text}");
+    assert!(text.contains("help: remove input 1 and those behind it"), "{text}");
+    let (code, text) = refusal(&given(&["x"], &["y", "z"]));
+    assert_eq!(code, "E0166");
+    assert!(text.contains("Relu: has 2 outputs, but version 13 takes at most 1"), "{text}");
+    // Names left empty stand for nothing.
+    assert!(import(&given(&["x", ""], &["y", ""]), &ImportOptions::default()).is_ok());
+}
+
 #[test]
 fn a_newer_operator_set_is_a_warning() {
     let imported =

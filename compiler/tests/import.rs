@@ -681,6 +681,48 @@ fn recurrent_layers_say_what_does_not_fit() {
     assert!(errors[0].to_string().contains("X and R must have three axes"), "{}", errors[0]);
 }
 
+#[test]
+fn inputs_of_recurrent_layers_are_told_apart() {
+    let refused = |op: &str, own: fn(Model) -> Model, inputs: &str, layout: i64, what: &str, help: &str| {
+        let mut model = own(recurrent(op, vec![attr_i("layout", layout)]));
+        model.graph.node[0].input.extend(inputs.split(' ').map(|w| w.trim_matches('_').to_owned()));
+        let text = model.errors()[0].to_string();
+        assert!(text.contains("E0163") && text.contains(what) && text.contains(help), "{text}");
+    };
+    let lengths = |m: Model| m.ints("l", &[7], &[1; 7]);
+    let what = "extents of sequence_lens along axis 0 differ (7 vs 2)";
+    let help = "help: for a batch of 2, axis 1 of X with layout 0, sequence_lens needs [2]";
+    refused("GRU", lengths, "_ l", 0, what, help);
+    let help = "help: for a batch of 7, axis 0 of X with layout 1, sequence_lens needs [7]";
+    refused("GRU", |m| m.ints("l", &[2], &[1; 2]), "_ l", 1, "(2 vs 7)", help);
+    let what = "sequence_lens must have 1 axes, got i64[1,2]";
+    refused("RNN", |m| m.ints("l", &[1, 2], &[1; 2]), "_ l", 0, what, "sequence_lens needs [2]");
+    let help = "help: for hidden_size 4 in 1 directions and a batch of 2, axis 1 of X with layout 0, initial_h needs [1, 2, 4]";
+    refused("LSTM", |m| m.floats("h", &[1, 3, 4], &[0.0; 12]), "_ _ h", 0, "initial_h along axis 1", help);
+    let help = "help: for hidden_size 4 in 1 directions B needs [1, 32]; check hidden_size and direction";
+    refused("LSTM", |m| m.floats("b", &[1, 16], &[0.0; 16]), "b", 0, "extents of B along axis 1", help);
+    refused("LSTM", |m| m.input("b", F16, "1,32"), "b", 0, "X is f32, but input 3 is f16", "");
+}
+
+/// ONNX Runtime computes such a layer in f32 too.
+#[test]
+fn sums_of_f16_layers_are_not_rounded() {
+    let mut model = Model::new(22)
+        .input("x", F16, "1,1,2")
+        .input("w", F16, "1,1,2")
+        .input("r", F16, "1,1,1")
+        .input("b", F16, "1,2")
+        .node("y = RNN x w r b", vec![attr_strings("activations", &["Relu"])])
+        .output("y", F16, "?");
+    model.graph.node[0].output.push("last".into());
+    let half = |shape: &[usize], v: &[f64]| Tensor::floats(DType::F16, shape.to_vec(), v.to_vec());
+    let x = half(&[1, 1, 2], &[2048.0, 1.0]);
+    let (w, r, b) = (half(&[1, 1, 2], &[1.0, 1.0]), half(&[1, 1, 1], &[0.0]), half(&[1, 2], &[-2048.0, 0.0]));
+    // 2049 is not a number of f16: rounded there it is 2048, and nothing is left of the sum.
+    let y = model.run(&[x, w, r, b]);
+    assert_eq!((y.dtype, y.to_f64()), (DType::F16, vec![1.0]));
+}
+
 /// Values of alpha and beta go to the functions that have such a parameter, in order.
 #[test]
 fn parameters_of_functions_are_taken_in_order() {

@@ -93,7 +93,7 @@ class Graph:
     def dense(self):
         a, (p, i, q) = self.a, self.router()
         w1, w3, w2 = (self.weight(a.experts, *s) for s in [(a.hidden, a.inner)] * 2 + [(a.inner, a.hidden)])
-        all_rows = self.op("ScatterElements", self.op("Sub", p, p), i, q, axis=1)
+        all_rows = self.op("ScatterElements", self.op("ConstantOfShape", self.op("Shape", p)), i, q, axis=1)
         row = self.op("Unsqueeze", "x", self.ints(0))
         o = self.op("MatMul", self.gated(self.op("MatMul", row, w1), self.op("MatMul", row, w3)), w2)
         part = self.op("Mul", o, self.op("Unsqueeze", self.turned(all_rows, [1, 0]), self.ints(-1)))

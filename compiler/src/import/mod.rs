@@ -10,6 +10,7 @@ mod dims;
 mod inputs;
 mod node;
 mod ops;
+mod schema;
 mod unsupported;
 mod values;
 
@@ -269,6 +270,10 @@ impl<'a> Importing<'a> {
         let Some((importer, since)) = find(&node.domain, &node.op_type, opset) else {
             return Err(self.cx.invalid(codes::NODE, "has no importer"));
         };
+        let attrs = Attrs::new(node).map_err(|e| Box::new(from_read(e)))?;
+        if importer.domain.is_empty() {
+            schema::check(&self.cx, node, since, &attrs)?;
+        }
         let mut inputs = Vec::with_capacity(node.input.len());
         for name in &node.input {
             inputs.push(match self.scope.get(name) {
@@ -285,7 +290,7 @@ impl<'a> Importing<'a> {
             inputs,
             wanted: node.output.iter().map(|o| self.used.contains(o.as_str()) && !o.is_empty()).collect(),
             outputs: node.output.iter().filter(|o| !o.is_empty()).count(),
-            attrs: Attrs::new(node).map_err(|e| Box::new(from_read(e)))?,
+            attrs,
             decoder: self.decoder,
         };
         let values = (importer.run)(&mut self.cx, &n)?;

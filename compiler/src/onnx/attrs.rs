@@ -5,10 +5,9 @@ use super::proto::{
     AttributeProto, GraphProto, NodeProto, SparseTensorProto, TensorProto, TypeProto, attribute_type as ty,
 };
 use bytes::Bytes;
-use std::cell::Cell;
 use std::collections::HashSet;
 
-/// The attributes of one node. It remembers which were asked for, so that those nobody knows can be reported.
+/// The attributes of one node.
 #[derive(Debug)]
 pub struct Attrs<'a> {
     node: &'a NodeProto,
@@ -19,29 +18,35 @@ pub struct Attrs<'a> {
 struct Entry<'a> {
     attr: &'a AttributeProto,
     kind: i32,
-    read: Cell<bool>,
+}
+
+/// The attribute types of ONNX by their codes.
+const TYPE_NAMES: [&str; 15] = [
+    "undefined",
+    "float",
+    "int",
+    "string",
+    "tensor",
+    "graph",
+    "floats",
+    "ints",
+    "strings",
+    "tensors",
+    "graphs",
+    "sparse_tensor",
+    "sparse_tensors",
+    "type_proto",
+    "type_protos",
+];
+
+/// The attribute type of a name.
+pub(crate) fn kind_named(name: &str) -> Option<i32> {
+    TYPE_NAMES.iter().position(|n| *n == name).and_then(|k| i32::try_from(k).ok())
 }
 
 /// The name of an attribute type as messages show it.
 fn type_name(kind: i32) -> &'static str {
-    const NAMES: [&str; 15] = [
-        "undefined",
-        "float",
-        "int",
-        "string",
-        "tensor",
-        "graph",
-        "floats",
-        "ints",
-        "strings",
-        "tensors",
-        "graphs",
-        "sparse tensor",
-        "sparse tensors",
-        "type",
-        "types",
-    ];
-    usize::try_from(kind).ok().and_then(|k| NAMES.get(k)).copied().unwrap_or("unknown")
+    usize::try_from(kind).ok().and_then(|k| TYPE_NAMES.get(k)).copied().unwrap_or("unknown")
 }
 
 /// The types of the value fields that are set.
@@ -112,15 +117,13 @@ impl<'a> Attrs<'a> {
                 return Err(ReadError::new(code::ATTR_TWICE, what).at(&node.name));
             }
             let kind = kind_of(attr).map_err(|e| e.at(&node.name))?;
-            entries.push(Entry { attr, kind, read: Cell::new(false) });
+            entries.push(Entry { attr, kind });
         }
         Ok(Self { node, entries })
     }
 
     fn find(&self, name: &str) -> Option<&Entry<'a>> {
-        let entry = self.entries.iter().find(|e| e.attr.name == name)?;
-        entry.read.set(true);
-        Some(entry)
+        self.entries.iter().find(|e| e.attr.name == name)
     }
 
     fn typed(&self, name: &str, kind: i32) -> Result<Option<&'a AttributeProto>, ReadError> {
@@ -277,9 +280,14 @@ impl<'a> Attrs<'a> {
         Ok(self.typed(name, ty::GRAPHS)?.map(|a| a.graphs.as_slice()))
     }
 
-    /// The attributes that nobody has asked for, in file order.
-    pub fn unknown(&self) -> Vec<&'a str> {
-        self.entries.iter().filter(|e| !e.read.get()).map(|e| e.attr.name.as_str()).collect()
+    /// The names of all attributes, in file order.
+    pub fn names(&self) -> impl Iterator<Item = &'a str> {
+        self.entries.iter().map(|e| e.attr.name.as_str())
+    }
+
+    /// Refuses an attribute of another type.
+    pub(crate) fn expect(&self, name: &str, kind: i32) -> Result<(), ReadError> {
+        self.typed(name, kind).map(|_| ())
     }
 }
 

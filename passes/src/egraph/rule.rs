@@ -252,14 +252,27 @@ impl Builder<'_> {
 
     /// The operators of a class with this name: attributes and arguments.
     pub fn nodes(&self, id: Id, name: &str) -> Vec<(Attrs, Vec<Id>)> {
-        let of = |node: &ENode| match node {
-            ENode::Op(op, children) if op.name() == name => {
-                let attrs = self.egraph[children[0]].data.attrs()?.clone();
-                Some((attrs, children[1..].iter().map(|c| self.egraph.find(*c)).collect()))
-            }
+        let named = self.operators(id).filter(|(op, _)| op.name() == name);
+        named.filter_map(|(_, children)| self.operands(children)).collect()
+    }
+
+    /// All operators of a class: attributes and arguments.
+    pub(crate) fn all_nodes(&self, id: Id) -> Vec<(OpId, Attrs, Vec<Id>)> {
+        let of = |(op, children)| self.operands(children).map(|(attrs, args)| (op, attrs, args));
+        self.operators(id).filter_map(of).collect()
+    }
+
+    fn operators(&self, id: Id) -> impl Iterator<Item = (OpId, &[Id])> {
+        self.egraph[id].nodes.iter().filter_map(|node| match node {
+            ENode::Op(op, children) => Some((*op, children.as_slice())),
             _ => None,
-        };
-        self.egraph[id].nodes.iter().filter_map(of).collect()
+        })
+    }
+
+    fn operands(&self, children: &[Id]) -> Option<(Attrs, Vec<Id>)> {
+        let (attrs, args) = children.split_first()?;
+        let attrs = self.egraph[*attrs].data.attrs()?.clone();
+        Some((attrs, args.iter().map(|c| self.egraph.find(*c)).collect()))
     }
 
     /// The nodes that read a class, and the classes that they are in.

@@ -8,6 +8,7 @@ mod causal;
 mod conv;
 mod experts;
 mod linear;
+mod mixture;
 mod norm;
 mod positions;
 mod rope;
@@ -29,6 +30,7 @@ pub static THEMES: &[(&str, &[Rule])] = &[
     ("select", select::RULES),
     ("linear", linear::RULES),
     ("experts", experts::RULES),
+    ("mixture", mixture::RULES),
     ("conv", conv::RULES),
     ("separable", separable::RULES),
     ("norm", norm::RULES),

@@ -1,8 +1,10 @@
-//! Recurrent layers: one product of the input with the weights of all gates and directions, then a step after another.
+//! Recurrent layers: one product of the input with the weights of all gates and directions, then a step after another. Halves
+//! are computed in f32, and the results are rounded once.
 
 use super::super::codes;
 use super::super::cx::{Cx, Outs, Res, float, int};
 use super::super::node::{Importer, NodeCx, row};
+use crate::diag::Diagnostic;
 use Parameter::{Absent, Or, Required};
 use autoglm_ir::ops::recurrent::{Cell, FUNCTION_ATTRS};
 use autoglm_ir::{Attr, Dim, ValueId};
@@ -69,7 +71,8 @@ struct Layer {
 /// `[directions, 2 * gates * hidden]`, lengths `[batch]`, states `[directions, batch, hidden]` and peepholes
 /// `[directions, 3 * hidden]`; with `layout` 1 the batch comes first.
 fn layer(cx: &mut Cx, n: &NodeCx<'_>, cell: Cell) -> Outs {
-    let (x, w, r) = (n.input(cx, 0)?, n.input(cx, 1)?, n.input(cx, 2)?);
+    let given = n.input(cx, 0)?;
+    let (x, w, r) = (operand(cx, n, 0)?, operand(cx, n, 1)?, operand(cx, n, 2)?);
     let layer = Layer::of(cx, n, cell, [x, r])?;
     let x = if layer.batch_first { cx.transpose(x, &[1, 0, 2])? } else { x };
     let (count, inputs) = (layer.reverse.len(), cx.shape(x)[2].clone());
@@ -80,11 +83,11 @@ fn layer(cx: &mut Cx, n: &NodeCx<'_>, cell: Cell) -> Outs {
     if let Some(lengths) = lengths {
         layer.require(cx, lengths, "sequence_lens", std::slice::from_ref(&layer.batch))?;
     }
-    let mut states = vec![layer.state(cx, n, 5, "initial_h")?];
+    let mut states = vec![layer.state(cx, n, x, (5, "initial_h"))?];
     let mut peepholes = None;
     if cell == Cell::Lstm {
-        states.push(layer.state(cx, n, 6, "initial_c")?);
-        peepholes = n.opt(7);
+        states.push(layer.state(cx, n, x, (6, "initial_c"))?);
+        peepholes = optional(cx, n, 7)?;
     }
     if let Some(p) = peepholes {
         layer.require(cx, p, "P", &[count.into(), &Dim::from(3) * &layer.hidden])?;
@@ -102,7 +105,23 @@ fn layer(cx: &mut Cx, n: &NodeCx<'_>, cell: Cell) -> Outs {
         let attrs = layer.attrs(cx, n, layer.reverse[d], functions)?;
         results.push(cx.add("recurrent", attrs, &args)?);
     }
-    layer.stack(cx, &results)
+    let results = layer.stack(cx, &results)?;
+    results.into_iter().map(|y| cx.cast(y, cx.dtype(given))).collect()
+}
+
+/// An input of the element type of X; halves are widened.
+fn operand(cx: &mut Cx, n: &NodeCx<'_>, input: usize) -> Res<ValueId> {
+    let v = n.input(cx, input)?;
+    let (own, x) = (cx.dtype(v), cx.dtype(n.input(cx, 0)?));
+    if own != x {
+        return Err(cx.invalid(codes::SHAPE, format!("X is {x}, but input {input} is {own}")));
+    }
+    cx.cast(v, cx.wide(v))
+}
+
+/// The same, if it is given.
+fn optional(cx: &mut Cx, n: &NodeCx<'_>, input: usize) -> Res<Option<ValueId>> {
+    n.opt(input).map(|_| operand(cx, n, input)).transpose()
 }
 
 impl Layer {
@@ -149,14 +168,7 @@ impl Layer {
 
     /// Requires the extents of an input.
     fn require(&self, cx: &mut Cx, v: ValueId, name: &str, want: &[Dim]) -> Res<()> {
-        let helped = |e: Box<crate::diag::Diagnostic>| {
-            let Layer { hidden, columns, .. } = self;
-            let help = format!(
-                "for hidden_size {hidden} in {} directions W and R need [{0}, {columns}, ..]; check hidden_size and direction",
-                self.reverse.len()
-            );
-            Box::new(e.help(help))
-        };
+        let helped = |e: Box<Diagnostic>| Box::new(e.help(self.needs(name, want)));
         let found = cx.shape(v);
         if found.len() != want.len() {
             let title = format!("{name} must have {} axes, got {}", want.len(), cx.ty(v));
@@ -166,6 +178,20 @@ impl Layer {
             cx.require_eq(a, b, &format!("extents of {name} along axis {axis} differ")).map_err(helped)?;
         }
         Ok(())
+    }
+
+    /// Which extents an input needs and what they follow from.
+    fn needs(&self, name: &str, want: &[Dim]) -> String {
+        let Layer { hidden, batch, .. } = self;
+        let extents = want.iter().map(Dim::to_string).collect::<Vec<_>>().join(", ");
+        let layer = format!("for hidden_size {hidden} in {} directions", self.reverse.len());
+        let (axis, layout) = if self.batch_first { (0, 1) } else { (1, 0) };
+        let batch = format!("a batch of {batch}, axis {axis} of X with layout {layout}");
+        match name {
+            "sequence_lens" => format!("for {batch}, {name} needs [{extents}]"),
+            "initial_h" | "initial_c" => format!("{layer} and {batch}, {name} needs [{extents}]"),
+            _ => format!("{layer} {name} needs [{extents}]; check hidden_size and direction"),
+        }
     }
 
     /// The input's share of all gates in all directions, `[steps, batch, directions * columns]`, and the bias that the reset
@@ -182,7 +208,7 @@ impl Layer {
         let w = cx.reshape(w, &[all.clone(), inputs])?;
         let w = cx.transpose(w, &[1, 0])?;
         let sums = cx.op("matmul", [], &[x, w])?;
-        let Some(b) = n.opt(3) else {
+        let Some(b) = optional(cx, n, 3)? else {
             let shape = [count, self.hidden.clone()];
             let none = self.linear_before_reset.then(|| self.zeros(cx, sums, &shape)).transpose()?;
             return Ok((sums, none));
@@ -210,13 +236,10 @@ impl Layer {
         cx.expand(zero, shape)
     }
 
-    /// A first state `[directions, batch, hidden]`; zeros if it is not given.
-    fn state(&self, cx: &mut Cx, n: &NodeCx<'_>, input: usize, name: &str) -> Res<ValueId> {
+    /// A first state `[directions, batch, hidden]`; zeros of the element type of `x` if it is not given.
+    fn state(&self, cx: &mut Cx, n: &NodeCx<'_>, x: ValueId, (input, name): (usize, &str)) -> Res<ValueId> {
         let mut shape = [self.directions(), self.batch.clone(), self.hidden.clone()];
-        let Some(state) = n.opt(input) else {
-            let x = n.input(cx, 0)?;
-            return self.zeros(cx, x, &shape);
-        };
+        let Some(state) = optional(cx, n, input)? else { return self.zeros(cx, x, &shape) };
         if self.batch_first {
             shape.swap(0, 1);
         }

@@ -11,7 +11,7 @@ use autoglm_ir::{DType, Dim, Tensor, ValueId};
 use taps::{Coordinate, Filter, Mode, Nearest};
 
 pub(crate) static IMPORTERS: &[Importer] =
-    &[row("Resize", &[10, 11, 13, 18, 19], resize), row("Upsample", &[1, 7, 9], upsample)];
+    &[row("Resize", &[10, 11, 13, 18, 19], resize), row("Upsample", &[1, 7, 9, 10], upsample)];
 
 /// Above these, coordinates are computed at run time rather than stored.
 const ROWS_MAX: usize = 1 << 20;
@@ -43,7 +43,7 @@ fn resize(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
 fn upsample(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
     let x = n.input(cx, 0)?;
     let scales = match n.since {
-        9 => {
+        9.. => {
             let scales = n.input(cx, 1)?;
             cx.floats(scales, "scales")?
         }
