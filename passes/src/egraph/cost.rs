@@ -326,7 +326,7 @@ impl CostModel {
             return Some(self.products((node.constant)(1), 1.0, [all_rows, k, n]));
         }
         let m = rows.last().map_or(1.0, |m| self.size(m)).max(1.0);
-        Some(self.products(false, all_rows / m, [m, k, n]))
+        Some(self.products((node.constant)(1), all_rows / m, [m, k, n]))
     }
 
     /// So many products with weights or with activations.
