@@ -472,6 +472,24 @@ fn linear_resize_of_a_symbolic_extent() {
 }
 
 #[test]
+fn a_resize_of_a_symbolic_extent_whose_corners_stay() {
+    let run = |dims: &str| {
+        Model::new(13)
+            .input("x", F32, dims)
+            .floats("scales", &[3], &[1.0, 1.0, 2.0])
+            .node(
+                "y = Resize x _ scales",
+                vec![attr_s("mode", "linear"), attr_s("coordinate_transformation_mode", "align_corners")],
+            )
+            .output("y", F32, "1,1,?")
+            .run(&[f(&[1, 1, 2], &[0.0, 3.0])])
+    };
+    for dims in ["1,1,w", "1,1,2"] {
+        close(&run(dims), &[1, 1, 4], &[0.0, 1.0, 2.0, 3.0]);
+    }
+}
+
+#[test]
 fn a_quantised_product() {
     // (3 - 1) * (4 - 2) = 4 and so on, in steps of 0.5 * 0.5 / 0.25 = 1, plus the zero point.
     let mut model = Model::new(10).input("x", 2, "1,2").output("y", 2, "1,1");
