@@ -472,6 +472,47 @@ fn linear_resize_of_a_symbolic_extent() {
 }
 
 #[test]
+fn a_resize_of_a_symbolic_extent_whose_corners_stay() {
+    let run = |dims: &str| {
+        Model::new(13)
+            .input("x", F32, dims)
+            .floats("scales", &[3], &[1.0, 1.0, 2.0])
+            .node(
+                "y = Resize x _ scales",
+                vec![attr_s("mode", "linear"), attr_s("coordinate_transformation_mode", "align_corners")],
+            )
+            .output("y", F32, "1,1,?")
+            .run(&[f(&[1, 1, 2], &[0.0, 3.0])])
+    };
+    for dims in ["1,1,w", "1,1,2"] {
+        close(&run(dims), &[1, 1, 4], &[0.0, 1.0, 2.0, 3.0]);
+    }
+}
+
+#[test]
+fn a_quotient_of_extents_that_a_window_bounds() {
+    let mut model = Model::new(18)
+        .input("x", F32, "1,1,h")
+        .floats("w", &[1, 1, 3], &[1.0, 1.0, 1.0])
+        .ints("two", &[], &[2])
+        .ints("one", &[], &[1])
+        .ints("row", &[1], &[-1])
+        .node("s = Shape x", vec![])
+        .node("h = Gather s two", vec![])
+        .node("less = Sub h one", vec![])
+        .node("half = Div less two", vec![])
+        .node("n = Add half one", vec![])
+        .node("shape = Reshape n row", vec![]);
+    model = model
+        .node("c = Conv x w", vec![attr_ints("pads", &[1, 1]), attr_ints("strides", &[2])])
+        .node("y = Reshape c shape", vec![])
+        .output("y", F32, "?");
+    let graph = model.import().graph;
+    assert_eq!(graph.ty(graph.outputs[0].value).to_string(), "f32[floordiv(h-1, 2)+1]");
+    assert_eq!(graph.symbols["h"].min, 1);
+}
+
+#[test]
 fn a_quantised_product() {
     // (3 - 1) * (4 - 2) = 4 and so on, in steps of 0.5 * 0.5 / 0.25 = 1, plus the zero point.
     let mut model = Model::new(10).input("x", 2, "1,2").output("y", 2, "1,1");

@@ -173,6 +173,9 @@ impl Dim {
         if let Some(q) = self.exact_div(d) {
             return Some(q);
         }
+        if let Some(joined) = self.floor_of_floor(d) {
+            return Some(joined);
+        }
         // Terms with a coefficient that the constant divisor divides leave the floor.
         if let Some(c) = d.as_const().map(i128::from) {
             let (whole, rest): (Vec<_>, Vec<_>) = self.terms.iter().cloned().partition(|(_, k)| k % c == 0);
@@ -182,6 +185,17 @@ impl Dim {
             }
         }
         Some(Dim::atom(Atom::FloorDiv(Box::new(self.clone()), Box::new(d.clone()))))
+    }
+
+    /// `floor((floor(x / a) + k) / d) = floor((x + k a) / (a d))` for numbers `a`, `d` and `k`.
+    fn floor_of_floor(&self, d: &Dim) -> Option<Dim> {
+        let numbers: i128 = self.terms.iter().filter(|(m, _)| m.is_empty()).map(|(_, k)| k).sum();
+        let mut others = self.terms.iter().filter(|(m, _)| !m.is_empty());
+        let (Some((m, 1)), None) = (others.next(), others.next()) else { return None };
+        let [Atom::FloorDiv(x, a)] = m.as_slice() else { return None };
+        let both = a.as_const()?.checked_mul(d.as_const()?)?;
+        let shift = numbers.checked_mul(i128::from(a.as_const()?))?;
+        (&**x + &Dim::from(i64::try_from(shift).ok()?)).floor_div(&both.into())
     }
 
     /// `self / d` when the division leaves no remainder for any value of the symbols (`d` not 0).

@@ -61,3 +61,15 @@ fn a_sum_divides_by_a_sum_that_it_is_a_multiple_of() {
     assert_eq!(whole.exact_div(&(&p - &s)), None);
     assert_eq!((&whole + &Dim::from(1)).exact_div(&keys), None);
 }
+
+#[test]
+fn floors_of_floors_join() {
+    let h = Dim::sym("h");
+    let half = (&h - &1.into()).floor_div(&2.into()).unwrap();
+    let quarter = (&half + &3.into()).floor_div(&2.into()).unwrap();
+    assert_eq!(quarter.to_string(), "floordiv(h+5, 4)");
+    for n in -9..9 {
+        let at = |d: &Dim| d.eval(&|_| Some(n)).unwrap();
+        assert_eq!(at(&quarter), (at(&half) + 3).div_euclid(2));
+    }
+}

@@ -19,12 +19,13 @@ use crate::diag::{Class, Diagnostic};
 use crate::onnx::proto::{GraphProto, NodeProto};
 use crate::onnx::scope::{Opsets, opset_imports};
 use crate::onnx::{Attrs, Limits, ModelFile, node_opset, normalise_within};
+use autoglm_ir::dim::Atom;
 use autoglm_ir::graph::Output;
-use autoglm_ir::{Def, Graph, Tensor, ValueId};
+use autoglm_ir::{Cond, Def, Dim, Graph, SymbolSource, Tensor, ValueId};
 use cx::{Cx, Outs, Res};
 use inputs::Inputs;
 use node::NodeCx;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use unsupported::{Unsupported, find};
 pub use values::dtype_of;
 use values::{Decoder, from_read};
@@ -55,7 +56,26 @@ pub struct Imported {
 }
 
 /// Imports a model, or says everything that stands in the way.
+///
+/// A window needs an extent that holds it. What is not known before the extents are that large is looked at again then.
 pub fn import(model: &ModelFile, options: &ImportOptions) -> Result<Imported, Vec<Diagnostic>> {
+    let mut required = Vec::new();
+    import_once(model, options, &mut required).or_else(|errors| {
+        if required.is_empty() || errors.iter().all(|e| e.code != codes::NOT_CONSTANT) {
+            return Err(errors);
+        }
+        let mut bounded = options.clone();
+        bounded.dims.append(&mut required);
+        import_once(model, &bounded, &mut required)
+    })
+}
+
+/// Imports a model; if that fails, `required` gets what its guards say of symbols.
+fn import_once(
+    model: &ModelFile,
+    options: &ImportOptions,
+    required: &mut Vec<(String, i64, i64)>,
+) -> Result<Imported, Vec<Diagnostic>> {
     let mut noted = Vec::new();
     let opsets = opset_imports(&model.model.opset_import).map_err(|e| vec![from_read(e)])?;
     let onnx = normalise_within(model.model.clone(), &mut noted, options.limits.nodes)
@@ -90,11 +110,44 @@ pub fn import(model: &ModelFile, options: &ImportOptions) -> Result<Imported, Ve
     importer.add_nodes();
     importer.add_outputs(&mut warnings);
     if !importer.errors.is_empty() {
+        *required = bounds_required(&importer.cx.graph);
         return Err(importer.errors);
     }
     let mut graph = importer.cx.graph;
     inputs::prune(&mut graph);
     Ok(Imported { graph, warnings })
+}
+
+/// Bounds of extents that the guards of a graph require beyond those that it has.
+fn bounds_required(graph: &Graph) -> Vec<(String, i64, i64)> {
+    let mut least: BTreeMap<&str, i64> = BTreeMap::new();
+    for guard in &graph.guards {
+        let Cond::Le(low, high) = &guard.cond else { continue };
+        let gap = high - low;
+        for (name, symbol) in &graph.symbols {
+            let Some(bound) = least_value(&gap, name) else { continue };
+            let extent = matches!(symbol.source, SymbolSource::InputDim { .. });
+            if extent && bound > symbol.min && bound < symbol.max {
+                let slot = least.entry(name).or_insert(bound);
+                *slot = bound.max(*slot);
+            }
+        }
+    }
+    least.into_iter().map(|(name, bound)| (name.to_owned(), bound, graph.symbols[name].max)).collect()
+}
+
+/// The value from which `gap`, the symbol plus a number or a floor of that, is not negative.
+fn least_value(gap: &Dim, symbol: &str) -> Option<i64> {
+    if let Some(spare) = (gap - &Dim::sym(symbol)).as_const() {
+        return spare.checked_neg();
+    }
+    let (x, by) = gap.terms().find_map(|(atoms, k)| match atoms {
+        [Atom::FloorDiv(x, by)] if k == 1 => Some((x, by)),
+        _ => None,
+    })?;
+    let floor = x.floor_div(by)?;
+    let beside = (gap - &floor).as_const()?.checked_mul(by.as_const()?)?;
+    least_value(&(&**x + &beside.into()), symbol)
 }
 
 /// Refuses every operator without an importer at once.

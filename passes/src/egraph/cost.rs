@@ -55,6 +55,9 @@ impl Default for CostModel {
 /// Bytes a nanosecond of weights that no cache holds; all threads share them.
 const MEMORY: f64 = 8.0;
 
+/// How much longer a contraction takes as a loop than as a kernel.
+const LOOP: f64 = 8.0;
+
 /// Nanoseconds that a sort by positions takes for each element and level, of tens of thousands of elements.
 const COMPARISON: f64 = 10.0;
 
@@ -215,6 +218,10 @@ impl CostModel {
             // A weight that is known to be one is packed at compile time.
             Fusion::Contraction if op.name() == "matmul" => {
                 1.1 * self.step + (work / self.flops).max(read / self.bytes)
+            }
+            // Kernels convolve images; over one axis or three it is a loop.
+            Fusion::Contraction if op.name() == "conv" && args[0].rank() != 4 => {
+                self.step + LOOP * (work / self.flops).max(read / self.bytes)
             }
             Fusion::Contraction => self.step + (work / self.flops).max(read / self.bytes),
             Fusion::Elementwise => {

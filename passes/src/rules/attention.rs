@@ -7,9 +7,11 @@ use super::algebra::{require_factor, rule};
 use super::norm::recovery;
 use super::require_f32;
 use super::shape::perm_of;
+use super::view::groups;
 use crate::egraph::{Builder, Miss, Numerics, Rhs, Rule};
 use autoglm_ir::{Attr, Attrs};
 use egg::Id;
+use std::collections::BTreeSet;
 
 pub(super) const RULES: &[Rule] = &[
     rule!("scale-out-left", Reassociates, "(x * c) y = (x y) * c",
@@ -20,6 +22,18 @@ pub(super) const RULES: &[Rule] = &[
         "(transpose:p (mul ?x ?c:scalar))" => Rhs::Apply(scale_out_transpose)),
     rule!("scale-out-reshape", Exact, "reshape(x * c) = reshape(x) * c",
         "(reshape:p (mul ?x ?c:scalar))" => Rhs::Apply(scale_out_reshape)),
+    rule!("scale-in", Reassociates, "(x y) * c = (x * c) y for c constant along rows and columns",
+        "(mul (matmul ?x ?y) ?c:const)" => Rhs::Apply(scale_in)),
+    rule!("join-heads-left", Exact, "matmul(reshape(x), y) = reshape(matmul(x, reshape(y))) where batch and heads become one axis",
+        "(matmul (reshape ?x) ?y)" => Rhs::Apply(|b| join_heads(b, true))),
+    rule!("join-heads-right", Exact, "matmul(y, reshape(x)) = reshape(matmul(reshape(y), x)) where batch and heads become one axis",
+        "(matmul ?y (reshape ?x))" => Rhs::Apply(|b| join_heads(b, false))),
+    rule!("join-heads-softmax", Exact, "softmax(reshape(x)) = reshape(softmax(x)) where the last axis stays",
+        "(softmax:s (reshape ?x))" => Rhs::Apply(join_heads_softmax)),
+    rule!("window-masks", Exact, "softmax(reshape(reshape(s) + m)) = softmax(s + reshape(expand(m))) for scores s of batches of windows",
+        "(softmax:s (reshape ?z=(add (reshape ?x) ?m)))" => Rhs::Apply(window_masks)),
+    rule!("scale-masks", Reassociates, "softmax((s + m) * c) = softmax(s * c + m * c) for scores s",
+        "(softmax:s (mul (add ?x ?m) ?c:scalar))" => Rhs::Apply(scale_masks)),
     rule!("join-masks", Reassociates, "softmax((s + m) + n) = softmax(s + (m + n)) for scores s",
         "(softmax:s (add (add ?x ?m) ?n))" => Rhs::Apply(join_masks)),
     recovery!("attention", "softmax(q k^T) v = attention(q, k, v)",
@@ -69,10 +83,106 @@ fn scale_out_reshape(b: &mut Builder<'_>) -> Result<Id, Miss> {
     b.op("mul", Attrs::default(), &[moved, c])
 }
 
-/// Whether a class is a product, or a product times a number.
+fn scale_in(b: &mut Builder<'_>) -> Result<Id, Miss> {
+    let (x, y, c) = (b.var("x")?, b.var("y")?, b.var("c")?);
+    require_f32(b, x)?;
+    let (shape, rank) = (b.ty(c)?.shape, b.ty(x)?.rank());
+    if b.data(c).uniform().is_some() || !(3..=rank).contains(&shape.len()) || b.ty(y)?.rank() != rank {
+        return Err("the factor is a number, or has other axes than the product".into());
+    }
+    if !shape.iter().rev().take(2).all(|d| d.is(1)) || !b.largest(c)?.is_finite() {
+        return Err("the factor varies along rows or columns, or is not finite".into());
+    }
+    let scaled = b.op("mul", Attrs::default(), &[x, c])?;
+    b.op("matmul", Attrs::default(), &[scaled, y])
+}
+
+/// Batch and heads of products with three axes become two axes again, so that masks find the heads.
+fn join_heads(b: &mut Builder<'_>, left: bool) -> Result<Id, Miss> {
+    let (x, y, root) = (b.var("x")?, b.var("y")?, b.root()?);
+    let (inner, other, outer) = (b.ty(x)?.shape, b.ty(y)?.shape, b.ty(root)?.shape);
+    let ([n, heads, rows, cols], [m, ..], [joined, height, width]) =
+        (inner.as_slice(), other.as_slice(), outer.as_slice())
+    else {
+        return Err("the operand has no batch, heads, rows and columns that become three axes".into());
+    };
+    let stays = if left { rows == height } else { cols == width };
+    if other.len() != 3 || m != joined || &(n * heads) != joined || !stays {
+        return Err("the reshape does more than to join batch and heads".into());
+    }
+    let split = [n, heads, &other[1], &other[2]].map(Clone::clone).to_vec();
+    let y = b.reshape(y, split)?;
+    let args = if left { [x, y] } else { [y, x] };
+    let product = b.op("matmul", Attrs::default(), &args)?;
+    b.reshape(product, outer)
+}
+
+fn join_heads_softmax(b: &mut Builder<'_>) -> Result<Id, Miss> {
+    let (x, attrs, outer) = (b.var("x")?, b.attrs("s")?, b.ty(b.root()?)?.shape);
+    let inner = b.ty(x)?.shape;
+    if inner.len() != 4 || outer.len() != 3 || inner[2..] != outer[1..] {
+        return Err("the reshape does more than to join batch and heads".into());
+    }
+    let softmax = b.op("softmax", attrs, &[x])?;
+    b.reshape(softmax, outer)
+}
+
+/// How many sums, scales and reshapes may lie between a softmax and the product of queries and keys.
+const BETWEEN: usize = 4;
+
+/// Whether a class is a product, or one that is scaled, reshaped or added to.
 pub(super) fn is_score(b: &Builder<'_>, x: Id) -> bool {
-    let product = |x: Id| !b.nodes(x, "matmul").is_empty();
-    product(x) || b.nodes(x, "mul").iter().any(|(_, args)| args.iter().any(|a| product(*a)))
+    let (mut seen, mut classes) = (BTreeSet::from([x]), vec![x]);
+    for _ in 0..=BETWEEN {
+        if classes.iter().any(|x| !b.nodes(*x, "matmul").is_empty()) {
+            return true;
+        }
+        let args = |x: Id| {
+            ["mul", "add", "reshape"]
+                .into_iter()
+                .flat_map(move |op| b.nodes(x, op))
+                .flat_map(|(_, args)| args)
+        };
+        classes = classes.into_iter().flat_map(args).filter(|x| seen.insert(*x)).collect();
+    }
+    false
+}
+
+/// A mask for each window of an image is the same for all images, which share an axis with the windows.
+fn window_masks(b: &mut Builder<'_>) -> Result<Id, Miss> {
+    let (x, z, m, attrs) = (b.var("x")?, b.var("z")?, b.var("m")?, b.attrs("s")?);
+    let (to, from, shape) = (b.ty(x)?.shape, b.ty(z)?.shape, b.ty(m)?.shape);
+    if to != b.ty(b.root()?)?.shape || shape.len() != from.len() {
+        return Err("the reshapes are not each other's inverse, or the mask has fewer axes".into());
+    }
+    if !is_score(b, x) {
+        return Err("what the mask is added to is no product".into());
+    }
+    let (mut wide, mut joined) = (shape.clone(), to.clone());
+    for (old, new) in groups(&from, &to).ok_or("the reshape moves elements between axes")? {
+        if shape[old.clone()].iter().all(|d| d.is(1)) {
+            joined[new].fill(1.into());
+        } else {
+            wide[old.clone()].clone_from_slice(&from[old]);
+        }
+    }
+    let wide = b.op("expand", Attrs::new([("shape", Attr::Dims(wide))]), &[m])?;
+    let mask = b.reshape(wide, joined)?;
+    let sum = b.op("add", Attrs::default(), &[x, mask])?;
+    b.op("softmax", attrs, &[sum])
+}
+
+fn scale_masks(b: &mut Builder<'_>) -> Result<Id, Miss> {
+    let (x, m, c) = (b.var("x")?, b.var("m")?, factor(b)?);
+    require_f32(b, x)?;
+    if !is_score(b, x) {
+        return Err("what the mask is added to is no product".into());
+    }
+    let scores = b.op("mul", Attrs::default(), &[x, c])?;
+    let mask = b.op("mul", Attrs::default(), &[m, c])?;
+    let sum = b.op("add", Attrs::default(), &[scores, mask])?;
+    let attrs = b.attrs("s")?;
+    b.op("softmax", attrs, &[sum])
 }
 
 fn join_masks(b: &mut Builder<'_>) -> Result<Id, Miss> {

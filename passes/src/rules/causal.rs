@@ -4,7 +4,7 @@
 //! positions of queries and keys leaves the mask; what is left (padding, a window) stays. In f32 a score plus `f` is `f` where `f` is
 //! low enough, so the attention gives hidden keys that score: a row that sees no other key weighs them as before.
 
-use super::algebra::rule;
+use super::algebra::{require_factor, rule};
 use super::norm::recovery;
 use super::positions::{always, causal_attrs, magnitude, split, zeros};
 use super::require_f32;
@@ -30,6 +30,12 @@ pub(super) const RULES: &[Rule] = &[
         "(softmax:s (select ?c ?x ?f:scalar))" => Rhs::Apply(|b| masked_scores(b, true))),
     recovery!("masked-scores-not", "softmax(select(c, f, s)) = softmax(s + select(c, f, 0)) for scores s",
         "(softmax:s (select ?c ?f:scalar ?x))" => Rhs::Apply(|b| masked_scores(b, false))),
+    recovery!("masked-scores-bias", "softmax(select(c, s, f) + m) = softmax(s + (select(c, 0, f) + m)) for scores s",
+        "(softmax:s (add (select ?c ?x ?f:scalar) ?m))" => Rhs::Apply(|b| masked_scores(b, true))),
+    recovery!("masked-scores-bias-not", "softmax(select(c, f, s) + m) = softmax(s + (select(c, f, 0) + m)) for scores s",
+        "(softmax:s (add (select ?c ?f:scalar ?x) ?m))" => Rhs::Apply(|b| masked_scores(b, false))),
+    rule!("scale-select", Exact, "select(c, a, b) * k = select(c, a * k, b * k) for numbers a, b and k",
+        "(mul (select ?c ?x:scalar ?y:scalar) ?k:scalar)" => Rhs::Apply(scale_select)),
     rule!("nested-masks", Exact, "select(c, select(d, x, f), f) = select(c and d, x, f)",
         "(select ?c (select ?d ?x ?f:scalar) ?g:scalar)" => Rhs::Apply(|b| nested_masks(b, true))),
     rule!("nested-masks-not", Exact, "select(c, f, select(d, x, f)) = select(not c and d, x, f)",
@@ -121,15 +127,45 @@ fn causal_constant(b: &mut Builder<'_>) -> Result<Id, Miss> {
 fn masked_scores(b: &mut Builder<'_>, holds: bool) -> Result<Id, Miss> {
     let (x, c, f, attrs) = (b.var("x")?, b.var("c")?, b.var("f")?, b.attrs("s")?);
     require_f32(b, x)?;
-    fill(b)?;
+    let fill = fill(b)?;
     if !super::attention::is_score(b, x) {
         return Err("what is replaced is no product".into());
     }
+    let bias = b.var("m").ok();
+    if let Some(m) = bias
+        && fill.is_finite()
+        && !only_hides(b, m)
+        && magnitude(b, m) * ABSORBED > -fill
+    {
+        return Err("what is added to the replaced scores may be as large as their fill".into());
+    }
     let zero = b.scalar(autoglm_ir::DType::F32, 0.0)?;
     let args = if holds { [c, zero, f] } else { [c, f, zero] };
-    let mask = b.op("select", Attrs::default(), &args)?;
+    let mut mask = b.op("select", Attrs::default(), &args)?;
+    if let Some(m) = bias {
+        mask = b.op("add", Attrs::default(), &[mask, m])?;
+    }
     let sum = b.op("add", Attrs::default(), &[x, mask])?;
     b.op("softmax", attrs, &[sum])
+}
+
+/// Whether a mask chooses between numbers that are not above zero.
+fn only_hides(b: &Builder<'_>, m: Id) -> bool {
+    let low = |x: &Id| b.data(*x).uniform().is_some_and(|x| x <= 0.0);
+    b.nodes(m, "select").iter().any(|(_, args)| args[1..].iter().all(low))
+}
+
+fn scale_select(b: &mut Builder<'_>) -> Result<Id, Miss> {
+    let (c, x, y, k) = (b.var("c")?, b.var("x")?, b.var("y")?, b.var("k")?);
+    require_f32(b, x)?;
+    let factor = require_factor(b, k)?;
+    let mut scaled = |x: Id| {
+        let product = b.uniform(x)? * factor;
+        b.scalar(autoglm_ir::DType::F32, product)
+    };
+    let (x, y) = (scaled(x)?, scaled(y)?);
+    let joined = b.op("select", Attrs::default(), &[c, x, y])?;
+    spread(b, joined)
 }
 
 fn nested_masks(b: &mut Builder<'_>, holds: bool) -> Result<Id, Miss> {

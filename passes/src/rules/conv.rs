@@ -29,6 +29,10 @@ pub(super) const RULES: &[Rule] = &[
         "(conv:p (pad:q ?x 0) ?w)" => Rhs::Apply(pad_conv)),
     rule!("pad-conv-bias", Reassociates, "conv(pad(x), w, b) = conv(x, w, b) with that padding",
         "(conv:p (pad:q ?x 0) ?w ?b)" => Rhs::Apply(pad_conv)),
+    rule!("conv-line", Exact, "conv(x, w) = reshape(conv(reshape(x), reshape(w))) of a line as an image of one row",
+        "(conv:p ?x ?w:const)" => Rhs::Apply(line)),
+    rule!("conv-line-bias", Exact, "conv(x, w, b) = reshape(conv(reshape(x), reshape(w), b)) of a line as an image of one row",
+        "(conv:p ?x ?w:const ?b)" => Rhs::Apply(line)),
     rule!("pad-max-pool", Reassociates, "max_pool(pad(x)) = max_pool(x) with that padding, of -inf or of 0 where x >= 0",
         "(max_pool:p (pad:q ?x ?v:scalar))" => Rhs::Apply(pad_max_pool)),
     rule!("pad-avg-pool", Reassociates, "avg_pool(pad(x)) = avg_pool(x) that counts that padding",
@@ -233,4 +237,31 @@ fn pad_avg_pool(b: &mut Builder<'_>) -> Result<Id, Miss> {
         return Err("only images have a kernel for pools that count padding".into());
     }
     b.op("avg_pool", attrs.with("include_pad", Attr::Int(1)), &[x])
+}
+
+fn line(b: &mut Builder<'_>) -> Result<Id, Miss> {
+    let (x, w, attrs) = (b.var("x")?, b.var("w")?, b.attrs("p")?);
+    require_plain(&attrs)?;
+    require_f32(b, x)?;
+    let (mut image, mut kernel) = (b.ty(x)?.shape, b.ty(w)?.shape);
+    if image.len() != 3 || kernel.len() != 3 {
+        return Err("it is not over one axis".into());
+    }
+    image.insert(2, 1.into());
+    kernel.insert(2, 1.into());
+    let (image, kernel) = (b.reshape(x, image)?, b.reshape(w, kernel)?);
+    let of = |name: &str| attrs.ints(name).to_vec();
+    let (strides, dilations, pads) = (of("strides"), of("dilations"), of("pads"));
+    let ([stride], [dilation], [before, after]) = (strides.as_slice(), dilations.as_slice(), pads.as_slice())
+    else {
+        return Err("a geometry of more than one axis".into());
+    };
+    let attrs = attrs
+        .with("strides", Attr::Ints(vec![1, *stride]))
+        .with("dilations", Attr::Ints(vec![1, *dilation]))
+        .with("pads", Attr::Ints(vec![0, *before, 0, *after]));
+    let args: Vec<Id> = [image, kernel].into_iter().chain(b.var("b").ok()).collect();
+    let product = b.op("conv", attrs, &args)?;
+    let shape = b.ty(b.root()?)?.shape;
+    b.reshape(product, shape)
 }

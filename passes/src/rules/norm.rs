@@ -41,6 +41,8 @@ pub(super) const RULES: &[Rule] = &[
     recovery!("softmax", "exp(x - max(x)) / sum(exp(x - max(x))) = softmax(x)",
         "(mul (exp (sub ?x (reduce_max:p ?x))) (reciprocal (reduce_sum:q (exp (sub ?x (reduce_max:p ?x))))))" =>
         Rhs::Apply(softmax)),
+    recovery!("softmax-excluded", "select(max(m) = -inf, 0, softmax(s + m)) = softmax(s + m) that gives 0 for rows without a score",
+        "(select (eq (reduce_max:p ?m) ?f:scalar) ?z:scalar (softmax:s ?x=(add ?y ?m)))" => Rhs::Apply(softmax_excluded)),
     recovery!("softmax-masked", "softmax(x) with 0 for NaN = softmax(x) that gives 0 for rows without a score",
         "(select (is_nan (softmax{log=0, zero_masked=0} ?x)) 0 (softmax{log=0, zero_masked=0} ?x))" =>
         Rhs::Text("(softmax{zero_masked=1} ?x)")),
@@ -165,4 +167,21 @@ fn softmax(b: &mut Builder<'_>) -> Result<Id, Miss> {
     let moved = b.transpose(x, &swap)?;
     let result = b.op("softmax", Attrs::default(), &[moved])?;
     b.transpose(result, &swap)
+}
+
+fn softmax_excluded(b: &mut Builder<'_>) -> Result<Id, Miss> {
+    let (x, m, attrs, softmax) = (b.var("x")?, b.var("m")?, b.attrs("p")?, b.attrs("s")?);
+    require_f32(b, x)?;
+    let (low, other) = (b.uniform(b.var("f")?)?, b.uniform(b.var("z")?)?);
+    if low != f64::NEG_INFINITY || other != 0.0 || softmax.flag("log") {
+        return Err("it is not zero where nothing but -inf is added".into());
+    }
+    let last = b.ty(m)?.rank() as i64 - 1;
+    if attrs.ints("axes") != [last] || !attrs.flag("keepdims") || b.ty(b.root()?)?.shape != b.ty(x)?.shape {
+        return Err("the largest element is not that of a row".into());
+    }
+    if b.ty(m)?.shape.last() != b.ty(x)?.shape.last() {
+        return Err("a row has more elements than the mask".into());
+    }
+    b.op("softmax", softmax.with("zero_masked", Attr::Int(1)), &[x])
 }

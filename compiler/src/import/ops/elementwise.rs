@@ -38,7 +38,7 @@ pub(crate) static IMPORTERS: &[Importer] = &[
     row("BitwiseAnd", &[18], binary),
     row("BitwiseOr", &[18], binary),
     row("BitwiseXor", &[18], binary),
-    row("Div", &[1, 6, 7, 13, 14], binary),
+    row("Div", &[1, 6, 7, 13, 14], div),
     row("Equal", &[1, 7, 11, 13, 19], binary),
     row("Greater", &[1, 7, 9, 13], binary),
     row("GreaterOrEqual", &[12, 16], binary),
@@ -128,6 +128,29 @@ fn binary(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
     let (a, b) = operands(cx, n)?;
     let op = name(cx, n)?;
     Ok(vec![cx.binary(op, a, b)?])
+}
+
+/// A quotient of extents is an extent: of a dividend that cannot be negative, or that the divisor divides.
+fn div(cx: &mut Cx, n: &NodeCx<'_>) -> Outs {
+    let (a, b) = operands(cx, n)?;
+    let out = cx.binary("div", a, b)?;
+    let known = |v: ValueId| cx.graph.value(v).content.clone();
+    if let (None, Some(a), Some(b)) = (known(out), known(a), known(b))
+        && a.len() == b.len()
+    {
+        let quotients = a.iter().zip(&b).map(|(a, b)| quotient(cx, a, b)).collect::<Res<Option<_>>>()?;
+        cx.graph.values[out.0 as usize].content = quotients;
+    }
+    Ok(vec![out])
+}
+
+fn quotient(cx: &mut Cx, a: &Dim, b: &Dim) -> Res<Option<Dim>> {
+    let natural = cx.range(a).0 >= 0 && cx.range(b).0 >= 0;
+    let found = a.exact_div(b).or_else(|| a.floor_div(b).filter(|_| natural));
+    if found.is_some() && b.as_const().is_none() {
+        cx.require_le(&1.into(), b, "the divisor must be positive")?;
+    }
+    Ok(found.filter(Dim::is_sane))
 }
 
 /// The two operands, the second aligned as operator sets before 7 say.

@@ -72,7 +72,8 @@ fn coordinate(cx: &mut Cx, f: &Filter, a: &Axis) -> Res<Option<ValueId>> {
             cx.select(single, zero, y)?
         }
         Coordinate::Asymmetric => over_scale(cx, i, a)?,
-        Coordinate::AlignCorners if a.scale.is_none() => {
+        // With another factor the last element would lie beyond the last output.
+        Coordinate::AlignCorners if a.scale.is_none_or(|scale| scale.fract() == 0.0) => {
             let ends = cx.larger(&(&a.to - &1.into()), &1.into());
             let (num, den) =
                 (cx.number_tensor(&(&a.from - &1.into()), DType::F64)?, cx.number_tensor(&ends, DType::F64)?);
