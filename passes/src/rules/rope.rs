@@ -12,6 +12,8 @@ pub(super) const RULES: &[Rule] = &[
     recovery!("rope-interleaved", "x * cos + stack(-x[1::2], x[0::2]) * sin = rope(x, cos, sin) of neighbours",
         "(add (mul ?x ?cos) (mul (reshape (concat:c ?a=(reshape (neg (slice:s ?x))) ?b=(reshape (slice:t ?x)))) ?sin))" =>
         Rhs::Apply(neighbours)),
+    recovery!("rope-terms", "concat(a * c - b * s, b * c + a * s) = rope(x, concat(c, c), concat(s, s)) for the halves a and b of x",
+        "(concat:k (sub (mul ?a=(slice:s ?x) ?c) (mul ?b=(slice:t ?x) ?n)) (add (mul ?b ?c) (mul ?a ?n)))" => Rhs::Apply(terms)),
     recovery!("rope-part", "concat(rope(x[..r]), x[r..]) = rope(x)",
         "(concat:c (rope:r (slice:s ?x) ?cos ?sin) (slice:t ?x))" => Rhs::Apply(part)),
 ];
@@ -80,6 +82,49 @@ fn neighbours(b: &mut Builder<'_>) -> Result<Id, Miss> {
     require_last(b, x, &b.attrs("s")?, &1.into(), &half.into(), 2)?;
     require_last(b, x, &b.attrs("t")?, &0.into(), &half.into(), 2)?;
     rope(b, true)
+}
+
+/// Halves of two elements are the neighbours of all pairs.
+fn terms(b: &mut Builder<'_>) -> Result<Id, Miss> {
+    let (x, tables) = (b.var("x")?, [b.var("c")?, b.var("n")?]);
+    require_f32(b, x)?;
+    let half = even_extent(b, x)? / 2;
+    let shape = b.ty(x)?.shape;
+    if b.attrs("k")?.int("axis") != shape.len() as i64 - 1 {
+        return Err("the halves are not joined along the last axis".into());
+    }
+    require_last(b, x, &b.attrs("s")?, &0.into(), &half.into(), 1)?;
+    require_last(b, x, &b.attrs("t")?, &half.into(), &half.into(), 1)?;
+    let mut both = Vec::new();
+    for table in tables {
+        let axis = b.ty(table)?.rank() as i64 - 1;
+        if b.ty(table)?.shape.last().is_none_or(|last| *last != half.into()) {
+            return Err("cosines or sines are not one for each pair".into());
+        }
+        both.push(b.op("concat", Attrs::new([("axis", Attr::Int(axis))]), &[table, table])?);
+    }
+    let ([cos, sin], [rest @ .., pairs, _]) = (both.as_slice(), shape.as_slice()) else {
+        return Err("a vector has no pairs of its own".into());
+    };
+    let interleaved = |of: bool| Attrs::new([("interleaved", Attr::Int(of.into()))]);
+    if half != 1 {
+        return b.op("rope", interleaved(false), &[x, *cos, *sin]);
+    }
+    let whole = [rest, &[pairs * &Dim::from(2)]].concat();
+    let (cos, sin) = (joined(b, *cos, pairs)?, joined(b, *sin, pairs)?);
+    let x = b.reshape(x, whole)?;
+    let turned = b.op("rope", interleaved(true), &[x, cos, sin])?;
+    b.reshape(turned, shape)
+}
+
+/// A table over pairs and their two elements as one over elements.
+fn joined(b: &mut Builder<'_>, table: Id, pairs: &Dim) -> Result<Id, Miss> {
+    let shape = b.ty(table)?.shape;
+    let [rest @ .., own, _] = shape.as_slice() else { return Err("a table has no axis of pairs".into()) };
+    if own != pairs {
+        return Err("cosines or sines are not one for each pair".into());
+    }
+    b.reshape(table, [rest, &[pairs * &Dim::from(2)]].concat())
 }
 
 fn part(b: &mut Builder<'_>) -> Result<Id, Miss> {
