@@ -11,9 +11,10 @@ pub(crate) fn grid(kernel: Kernel) -> Vec<Vec<u64>> {
         Kernel::Conv => &[&[1, 9], &[49, 784, 12544], &[4, 16, 64, 256], &[16, 64, 256]],
         Kernel::Winograd => &[&[49, 784, 12544], &[16, 64, 256], &[16, 64, 256]],
         Kernel::Depthwise => &[&[9, 25], &[49, 784], &[32, 128, 512]],
-        Kernel::Attention => &[&[1, 32, 128, 512], &[32, 128, 512, 1024], &[32, 64, 128]],
+        // From the least products on, so that attention is not priced as more than it is where its parts are not.
+        Kernel::Attention => &[&[1, 16, 32, 128, 512], &[16, 32, 128, 512, 1024], &[16, 32, 64, 128]],
         Kernel::LayerNorm | Kernel::Softmax | Kernel::Reduce => {
-            &[&[1, 16, 128, 1024], &[32, 128, 1024, 4096]]
+            &[&[1, 16, 128, 1024, 16384], &[8, 32, 128, 1024, 4096]]
         }
         // In the first, second and third level of the caches, and in memory.
         Kernel::Map => &[&[1 << 12, 1 << 16, 1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 26, 1 << 28]],
