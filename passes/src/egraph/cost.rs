@@ -58,9 +58,10 @@ const MEMORY: f64 = 8.0;
 /// How much longer a contraction takes as a loop than as a kernel.
 const LOOP: f64 = 8.0;
 
-/// How far measurements of a machine that others use repeat: the parts of a fused operator are taken instead of it only where they
-/// are faster by more than this share. When they take as long they need more memory.
-const REPEATS: f64 = 0.125;
+/// The parts of a fused operator are taken instead of it only where they are faster by more than this share: measurements of a
+/// machine that others use repeat no better, and results between parts, which lie in a cache where one kernel is measured over
+/// and over, do not where a model is large.
+const FUSED: f64 = 0.3;
 
 /// Nanoseconds that a sort by positions takes for each element and level, of tens of thousands of elements.
 const COMPARISON: f64 = 10.0;
@@ -295,12 +296,12 @@ impl CostModel {
                 let ([b, h, s, d], [_, _, t, _]) = (arg(0)?, arg(1)?) else { return None };
                 let at = [self.size(s), self.size(t), self.size(d)];
                 let heads = self.size(b) * self.size(h) / Kernel::HEADS as f64;
-                Some(self.times(heads, self.predict(Kernel::Attention, &at)) * (1.0 - REPEATS))
+                Some(self.times(heads, self.predict(Kernel::Attention, &at)) * (1.0 - FUSED))
             }
             "softmax" | "layer_norm" => {
                 let cols = self.size(out.shape.last()?);
                 let kernel = if node.op.name() == "softmax" { Kernel::Softmax } else { Kernel::LayerNorm };
-                Some(self.predict(kernel, &[elements / cols.max(1.0), cols]) * (1.0 - REPEATS))
+                Some(self.predict(kernel, &[elements / cols.max(1.0), cols]) * (1.0 - FUSED))
             }
             name if name.starts_with("reduce_") => {
                 let folded = self.product(arg(0)?) / elements.max(1.0);
